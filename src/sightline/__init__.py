@@ -1,0 +1,3 @@
+"""Sightline: vision-language assistants the LLaVA way."""
+
+__version__ = "0.1.0"
