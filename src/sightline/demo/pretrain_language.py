@@ -1,0 +1,175 @@
+"""Trains the small language model and its tokenizer: on text alone.
+
+Comes in: a seed and a number of steps. Goes out: a `LlamaForCausalLM` directory with its tokenizer and a JSONL log.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sightline.demo.corpus import ASSISTANT, BOS, END, IMAGE, PAD, USER, Document, tiles, write_document
+
+VOCABULARY = 1024
+NOISE = 5.0
+"""Strength of the uniform noise on the embeddings (NEFTune, Jain et al. 2023, section 2): what a connector will write
+into the model is never exactly an embedding of a word."""
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}<|assistant|>{% else %}<|user|>{% endif %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% if message['role'] == 'assistant' %}<|end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def train_tokenizer(*, documents: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE over the corpus in which every word of a map is one token."""
+    tokenizer = Tokenizer(models.BPE())
+    words = Regex(r" ?[A-Za-z0-9]+| ?[^\sA-Za-z0-9]+|\s+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, BOS, END, USER, ASSISTANT, IMAGE],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    every_tile = "".join(f" {tile}" for tile in tiles())
+    texts = [piece.text for index in range(documents) for piece in write_document(index) if not piece.special]
+    tokenizer.train_from_iterator(texts + [every_tile] * (documents // 4), trainer)
+    split = [word for word in tiles() if len(tokenizer.encode(f" {word}").ids) != 1]
+    assert not split, f"words of the map that are more than one token: {split}"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=END,
+        pad_token=PAD,
+        extra_special_tokens={"image_token": IMAGE},
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=1024,
+    )
+
+
+def language_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    """2.9 million parameters."""
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """Ids and labels (-100: not learnt) of one document."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for piece in document:
+        own = (
+            [tokenizer.convert_tokens_to_ids(piece.text)]
+            if piece.special
+            else tokenizer.encode(piece.text, add_special_tokens=False)
+        )
+        ids += own
+        labels += own if piece.learnt else [-100] * len(own)
+    return ids, labels
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, *, batch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Ids and labels, int64[B, T], documents of similar length together: 16 batches at a time are sorted."""
+    index = start
+    while True:
+        window = sorted(
+            (tokenize(write_document(number), tokenizer) for number in range(index, index + 16 * batch)),
+            key=lambda pair: len(pair[0]),
+        )
+        index += 16 * batch
+        groups = [window[first : first + batch] for first in range(0, len(window), batch)]
+        for position in torch.randperm(len(groups), generator=torch.Generator().manual_seed(index)).tolist():
+            yield collate(groups[position], pad=tokenizer.pad_token_id)
+
+
+def collate(rows: list[tuple[list[int], list[int]]], *, pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows])
+    labels = torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in rows])
+    return ids, labels
+
+
+def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """Mean cross-entropy over the learnt tokens, and the share of them that the model ranks first."""
+    embeddings = model.get_input_embeddings()(ids)
+    if model.training:
+        strength = NOISE / math.sqrt(ids.shape[1] * embeddings.shape[2])
+        embeddings = embeddings + torch.empty_like(embeddings).uniform_(-strength, strength)
+    hidden = model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, :-1]
+    targets = labels[:, 1:]
+    logits = model.lm_head(hidden[targets != -100])
+    targets = targets[targets != -100]
+    return functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean().item()
+
+
+def train(directory: Path, *, steps: int, batch: int, lr: float, log_every: int = 50) -> None:
+    """Writes `directory` (model, tokenizer) every 500 steps and at the end, and `log.jsonl` beside it."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(documents=8000)
+    model = LlamaForCausalLM(language_config(tokenizer))
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], lr=lr, betas=(0.9, 0.98)
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(directory)
+    started = time.monotonic()
+    stream = batches(tokenizer, batch=batch)
+    with (directory / "log.jsonl").open("w") as log:
+        for step in range(1, steps + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * min(1.0, step / 200) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            loss, accuracy = answer_loss(model, *next(stream))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if step % log_every == 0:
+                line = {
+                    "step": step,
+                    "loss": round(loss.item(), 4),
+                    "token_accuracy": round(accuracy, 4),
+                    "seconds": round(time.monotonic() - started, 1),
+                }
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+            if step % 500 == 0 or step == steps:
+                save(model, directory)
+
+
+def save(model: LlamaForCausalLM, directory: Path) -> None:
+    """In half precision, which halves the package."""
+    model.save_pretrained(directory, state_dict={name: tensor.half() for name, tensor in model.state_dict().items()})

@@ -1,0 +1,204 @@
+"""Trains the small vision encoder: contrastively, on pictures of the painted world and short captions of them.
+
+Comes in: a seed and a number of steps. Goes out: a `CLIPVisionModel` directory with its image processor and a JSONL log.
+The objective is SigLIP's pairwise sigmoid loss (Zhai et al. 2023, equation 1) over picture-caption similarities; as in
+FILIP (Yao et al. 2021, section 3.1) a similarity is pooled over the patch tokens, here softly, so that each patch learns
+to tell what lies on it. A caption that is true of another picture of the batch counts as that picture's as well. The text
+tower exists for the training alone. No questions, no answers, no held-out picture and no unseen pair enters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from sightline.demo.describe import statements
+from sightline.demo.paint import paint
+from sightline.demo.world import CANVAS, draw_scene
+
+SEED = 7001
+"""The encoder's own pictures: other scenes than any seed of the demo's data draws."""
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""CLIP's normalisation (OpenAI, `clip/clip.py`)."""
+DRAWN_PER_KIND = {"thing": 2, "placed": 5, "count": 2, "relation": 2, "sign": 2}
+"""Captions drawn for each picture of a batch, by kind of statement."""
+CAPTION_LENGTH = 10
+"""Words; the longest statement, a small or large thing with its place, has eight."""
+EMBEDDING = 128
+
+
+def vision_config() -> CLIPVisionConfig:
+    """2.8 million parameters; 36 patches of 16 x 16 pixels."""
+    return CLIPVisionConfig(
+        image_size=CANVAS,
+        patch_size=16,
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        hidden_act="gelu",
+        projection_dim=EMBEDDING,
+    )
+
+
+class TextTower(nn.Module):
+    """A one-layer transformer over words; thrown away after the training."""
+
+    def __init__(self, *, num_words: int, width: int = 128) -> None:
+        super().__init__()
+        self.words = nn.Embedding(num_words, width, padding_idx=0)
+        self.positions = nn.Parameter(torch.randn(CAPTION_LENGTH, width) * 0.02)
+        layer = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.project = nn.Linear(width, EMBEDDING, bias=False)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """int64[M, L], padded with 0 -> float32[M, E] of unit length."""
+        absent = words == 0
+        hidden = self.layers(self.words(words) + self.positions[: words.shape[1]], src_key_padding_mask=absent)
+        kept = (~absent)[..., None]
+        return functional.normalize(self.project((hidden * kept).sum(1) / kept.sum(1)), dim=-1)
+
+
+class Contrast(nn.Module):
+    """The encoder with what its training needs beside it."""
+
+    def __init__(self, *, num_words: int) -> None:
+        super().__init__()
+        self.vision = CLIPVisionModel(vision_config())
+        self.text = TextTower(num_words=num_words)
+        self.project = nn.Linear(self.vision.config.hidden_size, EMBEDDING, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.bias = nn.Parameter(torch.tensor(-10.0))
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def forward(self, pixels: Tensor, words: Tensor) -> Tensor:
+        """float32[B, 3, H, W], int64[M, L] -> logits float32[B, M]: does this caption belong to this picture?"""
+        tokens = functional.normalize(self.project(self.vision(pixels).last_hidden_state), dim=-1)
+        similarity = torch.einsum("bpe,me->bmp", tokens, self.text(words))
+        attention = (self.log_sharpness.exp() * similarity).softmax(-1)
+        return self.log_scale.exp() * (attention * similarity).sum(-1) + self.bias
+
+
+class Pictures:
+    """Pictures and their true statements, painted when first asked for and kept as uint8."""
+
+    def __init__(self, *, size: int) -> None:
+        self.pixels = np.zeros((size, CANVAS, CANVAS, 3), dtype=np.uint8)
+        self.painted = np.zeros(size, dtype=bool)
+        self.texts: dict[str, int] = {}
+        self.words: dict[str, int] = {}
+        self.encoded: list[list[int]] = []
+        self.kinds: list[dict[str, np.ndarray]] = []
+        self.true: list[np.ndarray] = []
+        for index in range(size):
+            found = statements(draw_scene(index, seed=SEED))
+            self.kinds.append({kind: self._ids(texts) for kind, texts in found.items() if texts})
+            self.true.append(np.unique(np.concatenate(list(self.kinds[-1].values()))))
+
+    def _ids(self, texts: Sequence[str]) -> np.ndarray:
+        for text in texts:
+            if text not in self.texts:
+                self.texts[text] = len(self.encoded)
+                words = [self.words.setdefault(word, len(self.words) + 1) for word in text.split()]
+                self.encoded.append(words + [0] * (CAPTION_LENGTH - len(words)))
+        return np.array([self.texts[text] for text in texts])
+
+    def batch(self, indexes: Sequence[int], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels float32[B, 3, H, W], captions int64[M, L], and which belongs to which, float32[B, M]."""
+        for index in indexes:
+            if not self.painted[index]:
+                self.pixels[index] = np.asarray(paint(draw_scene(index, seed=SEED), seed=SEED))
+                self.painted[index] = True
+        drawn = [
+            rng.choice(ids, size=min(DRAWN_PER_KIND[kind], len(ids)), replace=False)
+            for index in indexes
+            for kind, ids in self.kinds[index].items()
+        ]
+        captions = np.unique(np.concatenate(drawn))
+        belongs = np.stack([np.isin(captions, self.true[index], assume_unique=True) for index in indexes])
+        words = torch.tensor([self.encoded[caption] for caption in captions])
+        return normalise(self.pixels[list(indexes)]), words, torch.from_numpy(belongs).float()
+
+
+def normalise(pixels: np.ndarray) -> Tensor:
+    """uint8[B, H, W, 3] -> float32[B, 3, H, W] as the encoder expects them."""
+    scaled = (torch.from_numpy(pixels).float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    return scaled.permute(0, 3, 1, 2).contiguous()
+
+
+def train(directory: Path, *, steps: int, batch: int, pool: int, lr: float, log_every: int = 50) -> None:
+    """Writes `directory` (encoder, processor settings) every 500 steps and at the end, and `log.jsonl` beside it."""
+    torch.manual_seed(SEED)
+    pictures = Pictures(size=pool)
+    model = Contrast(num_words=len(pictures.words) + 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05, betas=(0.9, 0.98))
+    directory.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    rng = np.random.default_rng(SEED)
+    order = _orders(pool, batch)
+    with (directory / "log.jsonl").open("w") as log:
+        for step in range(1, steps + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * min(1.0, step / 300) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            pixels, words, belongs = pictures.batch(next(order), rng)
+            logits = model(pixels, words)
+            loss = functional.binary_cross_entropy_with_logits(logits, belongs, reduction="sum") / len(pixels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if step % log_every == 0:
+                seconds = round(time.monotonic() - started, 1)
+                line = {"step": step, "loss": round(loss.item(), 4), **_accuracy(logits, belongs), "seconds": seconds}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+            if step % 500 == 0 or step == steps:
+                save(model.vision, directory)
+
+
+def _orders(pool: int, batch: int) -> Iterator[list[int]]:
+    shuffler = random.Random(SEED)
+    while True:
+        order = list(range(pool))
+        shuffler.shuffle(order)
+        yield from (order[start : start + batch] for start in range(0, pool - batch + 1, batch))
+
+
+def _accuracy(logits: Tensor, belongs: Tensor) -> dict[str, float]:
+    """Recall and precision of the captions at logit 0."""
+    found, true = logits > 0, belongs > 0
+    hits = (found & true).sum().item()
+    return {"recall": round(hits / max(1, int(true.sum())), 4), "precision": round(hits / max(1, int(found.sum())), 4)}
+
+
+def save(vision: CLIPVisionModel, directory: Path) -> None:
+    """In half precision, which halves the package and costs no accuracy that the demo can see."""
+    weights = {name: tensor.half() for name, tensor in vision.state_dict().items()}
+    vision.save_pretrained(directory, state_dict=weights)
+    settings = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": CANVAS},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": CANVAS, "width": CANVAS},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+        "do_convert_rgb": True,
+    }
+    (directory / "preprocessor_config.json").write_text(json.dumps(settings, indent=2) + "\n")
