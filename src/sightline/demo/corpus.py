@@ -42,6 +42,12 @@ class Piece:
 
 Document = list[Piece]
 
+FIRST_DOCUMENTS = 16_000
+FIRST_WEIGHTS = {"caption": 36, "short": 36, "sentences": 8, "detail": 10, "reasoning": 4, "prose": 6}
+WEIGHTS = {"short": 52, "sentences": 14, "caption": 12, "detail": 5, "reasoning": 5, "prose": 12}
+"""Kinds of documents, in percent. The first documents name everything on a map more often than they ask about it:
+what a map's words mean is learnt sooner from naming than from questions."""
+
 SMALL_TALK = (
     ("Hello!", "Hello! Show me a picture and ask me about it."),
     ("Hi there.", "Hi! What would you like to know?"),
@@ -149,19 +155,18 @@ def write_document(index: int, *, seed: int = SEED) -> Document:
     if rng.random() < 0.05:
         return dialogue("", rng.sample(SMALL_TALK, 3))
     scene = draw_scene(index, seed=seed, unseen="any")
-    kind = rng.choices(
-        ("short", "sentences", "caption", "detail", "reasoning", "prose"), weights=(50, 14, 14, 5, 5, 12)
-    )[0]
+    weights = FIRST_WEIGHTS if index < FIRST_DOCUMENTS else WEIGHTS
+    kind = rng.choices(tuple(weights), weights=tuple(weights.values()))[0]
     layout = write_map(scene, rng)
     if kind == "caption":
         text = rng.choice(captions(scene, rng)[:3])
         return [Piece(text=BOS, special=True), Piece(text=layout), Piece(text=f"{text}\n", learnt=True)]
     if kind == "short":
-        return dialogue(layout, short_turns(exchanges(scene, rng, count=7)))
+        return dialogue(layout, short_turns(exchanges(scene, rng, count=10)))
     if kind == "sentences":
         return dialogue(layout, [(asked.question, asked.sentence) for asked in exchanges(scene, rng, count=5)])
     if kind == "detail":
         return dialogue(layout, [(rng.choice(DETAIL_QUESTIONS), description(scene))])
     if kind == "reasoning":
         return dialogue(layout, [(rng.choice(REASONING_QUESTIONS), reasoning(scene))])
-    return dialogue(description(scene), short_turns(exchanges(scene, rng, count=5)))
+    return dialogue(description(scene), short_turns(exchanges(scene, rng, count=7)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from sightline.demo.world import CANVAS, Scene, Sign, Thing
 
@@ -46,7 +47,7 @@ def article(noun: str) -> str:
 
 def name(thing: Thing, *, size: bool = False, color: bool = True, shape: bool = True) -> str:
     """`small red star`, `red object`, `star`: the parts that are asked for."""
-    words = [thing.size] if size else []
+    words: list[str] = [thing.size] if size else []
     words += [thing.color] if color else []
     words += [thing.shape if shape else "object"]
     return " ".join(words)
@@ -94,7 +95,7 @@ def captions(scene: Scene, rng: random.Random) -> list[str]:
     counted = enumeration([quantity(count, noun) for noun, count in groups.items()])
     related = [
         f"{article(name(one))} {direction} {article(name(other))}"
-        for one, other in zip(things, things[1:], strict=False)
+        for one, other in pairwise(things)
         for direction in side(one, other)[:1]
     ]
     total = quantity(len(things), "object")

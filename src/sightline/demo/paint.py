@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from sightline.demo.world import CANVAS, COLORS, SIGN, Scene, Sign, Thing
@@ -35,8 +36,8 @@ def paint(scene: Scene, *, seed: int = 0) -> Image.Image:
     return picture
 
 
-def _texture(rng: random.Random) -> np.ndarray:
-    """A background of low contrast, uint8[CANVAS, CANVAS, 3]: grain over plain, stripes, checks, waves or a gradient."""
+def _texture(rng: random.Random) -> npt.NDArray[np.uint8]:
+    """A background of low contrast, uint8[CANVAS, CANVAS, 3]: grain over stripes, checks, waves or a gradient."""
     noise = np.random.default_rng(rng.getrandbits(32))
     base = np.array(rng.choice(BACKGROUNDS), dtype=np.float32)
     row, column = np.mgrid[0:CANVAS, 0:CANVAS].astype(np.float32)
@@ -49,12 +50,13 @@ def _texture(rng: random.Random) -> np.ndarray:
         "gradient": (row * rng.uniform(-1, 1) + column * rng.uniform(-1, 1)) / CANVAS * 2,
     }[rng.choice(("plain", "stripes", "checks", "waves", "gradient"))]
     grain = noise.normal(0, 4, (CANVAS, CANVAS, 1)).astype(np.float32)
-    return np.clip(base + 9 * pattern[..., None] + grain, 0, 255).astype(np.uint8)
+    painted: npt.NDArray[np.uint8] = np.clip(base + 9 * pattern[..., None] + grain, 0, 255).astype(np.uint8)
+    return painted
 
 
 def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> None:
     fill = _shade(thing.color, rng)
-    edge = tuple(int(channel * 0.55) for channel in fill) if thing.color != "black" else (90, 90, 95)
+    edge = _darker(fill) if thing.color != "black" else (90, 90, 95)
     x, y = thing.x * OVERSAMPLING, thing.y * OVERSAMPLING
     radius = thing.diameter / 2 * OVERSAMPLING
     box = (x - radius, y - radius, x + radius, y + radius)
@@ -75,6 +77,11 @@ def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, rng: random.Random) -> 
 
 def _shade(color: str, rng: random.Random) -> tuple[int, int, int]:
     red, green, blue = (min(255, max(0, channel + rng.randint(-12, 12))) for channel in COLORS[color])
+    return red, green, blue
+
+
+def _darker(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    red, green, blue = (int(channel * 0.55) for channel in color)
     return red, green, blue
 
 
@@ -110,4 +117,4 @@ def _draw_sign(picture: Image.Image, sign: Sign, rng: random.Random) -> None:
     box = (sign.x - width / 2, sign.y - height / 2, sign.x + width / 2, sign.y + height / 2)
     draw.rectangle(box, fill=plate, outline=ink)
     font = ImageFont.load_default(size=16)
-    draw.text((sign.x, sign.y), sign.text.upper(), font=font, fill=ink, anchor="mm", stroke_width=0.3)
+    draw.text((sign.x, sign.y), sign.text.upper(), font=font, fill=ink, anchor="mm", stroke_width=0.3)  # type: ignore[arg-type]

@@ -1,10 +1,10 @@
 """Trains the small vision encoder: contrastively, on pictures of the painted world and short captions of them.
 
-Comes in: a seed and a number of steps. Goes out: a `CLIPVisionModel` directory with its image processor and a JSONL log.
+Comes in: a seed and a number of steps. Goes out: a `CLIPVisionModel` directory with processor and JSONL log.
 The objective is SigLIP's pairwise sigmoid loss (Zhai et al. 2023, equation 1) over picture-caption similarities; as in
-FILIP (Yao et al. 2021, section 3.1) a similarity is pooled over the patch tokens, here softly, so that each patch learns
-to tell what lies on it. A caption that is true of another picture of the batch counts as that picture's as well. The text
-tower exists for the training alone. No questions, no answers, no held-out picture and no unseen pair enters.
+FILIP (Yao et al. 2021, section 3.1) a similarity is pooled over the patch tokens, here softly, so that each patch
+learns to tell what lies on it. A caption that is true of another picture of the batch counts as that picture's too.
+The text tower exists for the training alone. No questions, no answers, no held-out picture and no unseen pair enters.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def train(directory: Path, *, steps: int, batch: int, pool: int, lr: float, log_
             logits = model(pixels, words)
             loss = functional.binary_cross_entropy_with_logits(logits, belongs, reduction="sum") / len(pixels)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             if step % log_every == 0:

@@ -1,8 +1,8 @@
 """The rule-based teacher: writes questions and answers about a scene, as GPT-4 did for LLaVA, but by rules.
 
-Comes in: a `Scene` and a random generator. Goes out: `Exchange`s of nine types, each with a short answer and a sentence,
-a detailed description, and a dialogue that reasons. Asks only what the scene decides: a thing is named by words that
-fit it alone, places and sides only where they are clear. Does not know pictures, files or tokens.
+Comes in: a `Scene` and a random generator. Goes out: `Exchange`s of nine types, each with a short answer and a
+sentence, a detailed description, and a dialogue that reasons. Asks only what the scene decides: a thing is named by
+words that fit it alone, places and sides only where they are clear. Does not know pictures, files or tokens.
 """
 
 from __future__ import annotations

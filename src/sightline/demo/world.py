@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Size = Literal["small", "large"]
+SIZES: tuple[Size, Size] = ("small", "large")
 
 CANVAS = 96
 """Side of a picture in pixels."""
@@ -105,7 +106,7 @@ def draw_scene(index: int, *, seed: int, unseen: Literal["never", "always", "any
 def _try_scene(rng: random.Random, index: int, unseen: str) -> Scene | None:
     count = rng.choices(range(1, MAX_THINGS + 1), weights=(2, 3, 4, 4, 3, 3))[0]
     sign = _place_sign(rng) if rng.random() < 0.35 else None
-    sizes = sorted((rng.choice(("small", "large")) for _ in range(count)))
+    sizes: list[Size] = sorted(rng.choice(SIZES) for _ in range(count))
     if sizes.count("large") > MAX_LARGE - (sign is not None):
         return None
     things: list[Thing] = []

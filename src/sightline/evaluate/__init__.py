@@ -1,1 +1,1 @@
-
+"""Measuring: questions in, answers and scores out."""

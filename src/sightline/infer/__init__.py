@@ -1,1 +1,5 @@
+"""Answering: load a checkpoint, generate, chat."""
 
+from sightline.infer.load import load
+
+__all__ = ["load"]

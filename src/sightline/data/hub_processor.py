@@ -1,0 +1,101 @@
+"""The processor that other software loads with a checkpoint: `transformers.AutoProcessor`.
+
+Comes in: a `Processor` of ours. Goes out: the files of a `LlavaProcessor` that resizes, pads or crops, normalises and
+expands placeholders as ours does. Writes files; computes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline.data.processor import Processor, ProcessorSettings
+
+VICUNA_CHAT = (
+    "{% set system = 'A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user\\'s questions.' %}"
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{% set system = message['content'] if message['content'] is string else message['content'][0]['text'] %}"
+    "{% endif %}{% endfor %}"
+    "{{ bos_token }}{{ system }} "
+    "{% for message in messages %}{% if message['role'] == 'user' %}USER: "
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}"
+    "{% endif %}{% endfor %}{% endif %} ASSISTANT:"
+    "{% elif message['role'] == 'assistant' %} "
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{{ message['content'][0]['text'] }}{% endif %}"
+    "{{ eos_token }}{% endif %}{% endfor %}"
+)
+"""The vicuna_v1 template of `template.py` for software that renders Jinja; pictures before the words of a turn."""
+
+PLAIN_CHAT = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' and message['content'] is not string %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% endif %}{% endfor %}"
+    "{% endif %}{% endfor %}"
+)
+
+BICUBIC = 3
+"""Pillow's number for bicubic resampling."""
+
+
+def save_hub_processor(processor: Processor, directory: Path) -> None:
+    """Writes tokenizer, chat template, `processor_config.json` and, for older readers, `preprocessor_config.json`."""
+    settings = processor.settings
+    processor.tokenizer.save_pretrained(str(directory))
+    chat = {"vicuna_v1": VICUNA_CHAT, "plain": PLAIN_CHAT}.get(settings.template, processor.tokenizer.chat_template)
+    if isinstance(chat, str):
+        (directory / "chat_template.jinja").write_text(chat, encoding="utf-8")
+    pictures = image_processor_settings(settings)
+    selection = token_selection(settings)
+    _write(directory / "preprocessor_config.json", {**pictures, "processor_class": "LlavaProcessor"})
+    _write(directory / "processor_config.json", {
+        "processor_class": "LlavaProcessor",
+        "image_processor": pictures,
+        "image_token": "<image>",
+        "patch_size": settings.patch_size,
+        **selection,
+    })  # fmt: skip
+
+
+def image_processor_settings(settings: ProcessorSettings) -> dict[str, Any]:
+    """Our `ImageTransform` in transformers' words."""
+    size = settings.image_size
+    return {
+        "image_processor_type": "LlavaImageProcessor" if settings.image_policy == "pad" else "CLIPImageProcessor",
+        **({"do_pad": True} if settings.image_policy == "pad" else {}),
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": size},
+        "resample": BICUBIC,
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(settings.image_mean),
+        "image_std": list(settings.image_std),
+    }
+
+
+def token_selection(settings: ProcessorSettings) -> dict[str, Any]:
+    """How a `LlavaProcessor` must count: patches + additional tokens, less one when the strategy is `default`.
+
+    | tokens before the patches | kept | strategy | additional |
+    |---|---|---|---|
+    | 0 | - | full | 0 |
+    | 1 | no | default | 1 |
+    | n | yes | full | n |
+    """
+    patches = (settings.image_size // settings.patch_size) ** 2
+    extra = settings.image_tokens - patches
+    if extra == 0 and settings.num_prefix_tokens == 1:
+        return {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    return {"vision_feature_select_strategy": "full", "num_additional_image_tokens": extra}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,128 @@
+"""From samples to batches of tensors.
+
+Comes in: samples, a processor, the arguments of the order. Goes out: for each step its micro-batches, padded. Does not
+know what a step does with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sightline.data.mixture import batch_indexes
+from sightline.data.processor import Example
+from sightline.data.tokens import IGNORE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Examples padded on the right to the longest.
+
+    Attributes:
+        ids: the samples' ids, B of them.
+        input_ids: int64[B, T].
+        labels: int64[B, T], `IGNORE` where nothing is learnt.
+        attention_mask: int64[B, T], 0 on padding.
+        pixels: float32[N, 3, H, W], the pictures of all rows in reading order, or None when there are none.
+    """
+
+    ids: tuple[str, ...]
+    input_ids: Tensor
+    labels: Tensor
+    attention_mask: Tensor
+    pixels: Tensor | None
+
+    @property
+    def trained_tokens(self) -> int:
+        """Labels that count: the first position predicts nothing, so it has none."""
+        return int((self.labels[:, 1:] != IGNORE).sum())
+
+    @property
+    def tokens(self) -> int:
+        """Positions that are not padding."""
+        return int(self.attention_mask.sum())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            ids=self.ids,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            attention_mask=self.attention_mask.to(device, non_blocking=True),
+            pixels=None if self.pixels is None else self.pixels.to(device, non_blocking=True),
+        )
+
+
+def collate(examples: Sequence[Example], *, pad_id: int) -> Batch:
+    """Pads examples to one batch; rows keep their order."""
+    longest = max(len(example.input_ids) for example in examples)
+    input_ids = torch.full((len(examples), longest), pad_id, dtype=torch.int64)
+    labels = torch.full((len(examples), longest), IGNORE, dtype=torch.int64)
+    attention_mask = torch.zeros((len(examples), longest), dtype=torch.int64)
+    for row, example in enumerate(examples):
+        length = len(example.input_ids)
+        input_ids[row, :length] = example.input_ids
+        labels[row, :length] = example.labels
+        attention_mask[row, :length] = 1
+    pictures = [example.pixels for example in examples if len(example.pixels)]
+    return Batch(
+        ids=tuple(example.id for example in examples),
+        input_ids=input_ids,
+        labels=labels,
+        attention_mask=attention_mask,
+        pixels=torch.cat(pictures) if pictures else None,
+    )
+
+
+def micro_batches(examples: Sequence[Example], *, size: int, pad_id: int) -> list[Batch]:
+    """Cuts one step's examples into batches of `size`, like lengths together so that little is padded.
+
+    The sum of the losses does not depend on the order within a step, so sorting costs no randomness.
+    """
+    ordered = sorted(examples, key=lambda example: (len(example.input_ids), example.id))
+    return [collate(ordered[start : start + size], pad_id=pad_id) for start in range(0, len(ordered), size)]
+
+
+class _Steps(Dataset[list[Batch]]):
+    """Step number -> its micro-batches."""
+
+    def __init__(self, make: Callable[[int], list[Batch]]) -> None:
+        self._make = make
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        return self._make(step)
+
+
+class StepMaker:
+    """Makes the micro-batches of any step; picklable, so that worker processes can."""
+
+    def __init__(
+        self, examples: Callable[[int], Example], *, num_samples: int, batch: int, size: int, seed: int, pad_id: int
+    ) -> None:
+        self._examples = examples
+        self._num_samples = num_samples
+        self._batch = batch
+        self._size = size
+        self._seed = seed
+        self._pad_id = pad_id
+
+    def __call__(self, step: int) -> list[Batch]:
+        indexes = batch_indexes(step, num_samples=self._num_samples, batch=self._batch, seed=self._seed)
+        return micro_batches([self._examples(index) for index in indexes], size=self._size, pad_id=self._pad_id)
+
+
+def steps(make: StepMaker, *, start: int, stop: int, workers: int, pin_memory: bool = False) -> Iterator[list[Batch]]:
+    """The micro-batches of the steps from `start` to `stop`, made ahead by `workers` processes (0: in this one)."""
+    loader = DataLoader(
+        _Steps(make),
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader

@@ -1,0 +1,46 @@
+"""Trains the embedded parts anew: `make parts`.
+
+Comes in: the name of a part. Goes out: its directory, as the package brings it. The numbers below are those of the
+published parts; the log beside the weights says how long they took and where.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from sightline.demo import pretrain_language, pretrain_vision
+from sightline.errors import ConfigError, nearest
+
+VISION_STEPS = 2800
+LANGUAGE_STEPS = 3600
+PARTS = ("vision", "language")
+
+
+def make_part(part: str, output: Path, *, steps: int | None, say: Callable[[str], None]) -> None:
+    """Trains one part into `output`; deterministic for one thread on one kind of machine.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    if part not in PARTS:
+        raise ConfigError(f'no part "{part}"; expected vision or language{nearest(part, PARTS)}')
+    say(f"training {part} into {output}; {output}/log.jsonl tells how it goes")
+    output.mkdir(parents=True, exist_ok=True)
+    if part == "vision":
+        taken = steps or VISION_STEPS
+        pretrain_vision.train(output, steps=taken, batch=128, pool=60_000, lr=1e-3)
+    else:
+        taken = steps or LANGUAGE_STEPS
+        pretrain_language.train(output, steps=taken, batch=32, lr=1.5e-3)
+    made = {
+        "command": f"sightline parts {part} --output {output.name} --steps {taken}",
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    (output / "made.json").write_text(json.dumps(made, indent=2) + "\n")

@@ -1,0 +1,105 @@
+"""A conversation with a checkpoint.
+
+Comes in: questions and pictures. Goes out: answers, in pieces of whole characters as they are generated. Keeps the
+history; the prompt is made by the code that made the training data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+
+from sightline.data.processor import Processor
+from sightline.data.sample import ImageRef, Turn, canonical_content
+from sightline.data.tokens import collapse_images
+from sightline.infer.generate import Prompt, StopRule, decode_steps
+from sightline.infer.sampling import Sampling
+from sightline.model.vlm import VisionLanguageModel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One answer, as `--json` prints it. Each picture is one -200 in `prompt_ids`; `seconds` is wall time."""
+
+    answer: str
+    answer_ids: list[int]
+    prompt_ids: list[int]
+    seconds: float
+
+
+def stop_rule(processor: Processor) -> StopRule:
+    """The stop rule of a processor's template."""
+    return StopRule(ids=processor.stop_ids, texts=processor.template.stop_text, decode=processor.decode)
+
+
+@dataclass
+class ChatSession:
+    """Several turns about pictures. `last` is the newest answer with its ids."""
+
+    model: VisionLanguageModel
+    processor: Processor
+    sampling: Sampling = field(default_factory=Sampling)
+    system: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+    pictures: list[Image.Image] = field(default_factory=list)
+    last: Answer | None = None
+
+    def reset(self) -> None:
+        """Forgets turns and pictures."""
+        self.turns.clear()
+        self.pictures.clear()
+        self.last = None
+
+    def ask(self, text: str, images: Sequence[Image.Image] = ()) -> str:
+        """The answer as a whole. `images` are shown with this question, before its text."""
+        for _ in self.stream(text, images):
+            pass
+        assert self.last is not None
+        return self.last.answer
+
+    def stream(self, text: str, images: Sequence[Image.Image] = ()) -> Iterator[str]:
+        """The answer piece by piece. Only a complete answer enters the history."""
+        started = time.perf_counter()
+        question = Turn(role="user", content=_question(text, first=len(self.pictures), count=len(images)))
+        ids = self.processor.prompt([*self.turns, question], system=self.system)
+        prompt = Prompt(ids=ids, pixels=self.processor.pixels([*self.pictures, *images]))
+        stop = stop_rule(self.processor)
+        answer: list[int] = []
+        shown = ""
+        for (token,) in decode_steps(self.model, [prompt], sampling=self.sampling, stop=stop):
+            assert token is not None
+            answer.append(token)
+            words = stop.text(answer)
+            if words.startswith(shown) and not words.endswith("\N{REPLACEMENT CHARACTER}"):
+                yield words[len(shown) :]
+                shown = words
+        complete = stop.text(answer)
+        if complete != shown:
+            yield complete[len(shown) :]
+        self.turns += [question, Turn(role="assistant", content=(complete,))]
+        self.pictures += images
+        self.last = Answer(
+            answer=complete,
+            answer_ids=answer,
+            prompt_ids=collapse_images(
+                ids, image_token_id=self.processor.image_token_id, image_tokens=self.processor.settings.image_tokens
+            ),
+            seconds=round(time.perf_counter() - started, 3),
+        )
+
+
+def _question(text: str, *, first: int, count: int) -> tuple[str | ImageRef, ...]:
+    """Pictures first, each on a line of its own, then the words: where LLaVA's data has them."""
+    pieces: list[str | ImageRef] = []
+    for number in range(first, first + count):
+        pieces += [ImageRef(index=number), "\n"]
+    return canonical_content([*pieces, text])
+
+
+def choose_device() -> torch.device:
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,144 @@
+"""The model: an image encoder, a connector, a language model.
+
+Comes in: token ids with one placeholder per image feature, and pixels. Goes out: logits. Knows nothing of text, image
+files, training or several processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import ConfigError
+from sightline.model.connector import Connector
+from sightline.model.fusion import scatter_features
+from sightline.model.vision import VisionEncoder
+
+
+class VisionLanguageModel(nn.Module):
+    """Answers in text about images.
+
+    Args:
+        vision: pixels to features [N, K, C].
+        connector: features to [N, K, D].
+        language: a transformers causal language model of width D with V rows.
+        image_token_id: the placeholder. It needs no row in the language model's vocabulary.
+    """
+
+    def __init__(self, vision: VisionEncoder, connector: Connector, language: Any, *, image_token_id: int) -> None:
+        super().__init__()
+        self.vision = vision
+        self.connector = connector
+        self.language = language
+        self.image_token_id = image_token_id
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The three parts by the names that recipes, checkpoints and logs use."""
+        return {"vision": self.vision, "connector": self.connector, "language": self.language}
+
+    def embed(self, input_ids: Tensor, pixels: Tensor | None, *, ids: Sequence[str] | None = None) -> Tensor:
+        """Token ids int64[B, T] and pixels float32[N, 3, H, W] to embeddings [B, T, D].
+
+        The images fill the placeholders in reading order, whichever row they stand in. Without pixels the vision part
+        does not run.
+
+        Args:
+            ids: names of the rows, for the message when the counts differ.
+
+        Raises:
+            SightlineError: the placeholders are not as many as the images' features.
+        """
+        is_image = input_ids == self.image_token_id
+        embeddings: Tensor = self.language.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+        if pixels is None or len(pixels) == 0:
+            features = embeddings.new_zeros(0, embeddings.shape[-1])
+        else:
+            features = self.connector(_match_type(self.vision(pixels), self.connector))
+        return scatter_features(embeddings, features, is_image, ids=ids)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        pixels: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        keep: Tensor | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> Tensor:
+        """Logits [B, T, V], or [B, n, V] at the positions `keep`.
+
+        Args:
+            input_ids: int64[B, T]
+            pixels: float32[N, 3, H, W], N images for the whole batch in reading order.
+            attention_mask: bool or int64[B, T], 0 at padding. Leave it out for packed rows: transformers keeps the
+                samples of a row apart only where `position_ids` restart at 0 and there is no mask (and no cache).
+            position_ids: int64[B, T]
+            keep: int64[n], the same positions in every row; only these pass through the output head.
+            ids: names of the rows, for messages.
+        """
+        output = self.language(
+            inputs_embeds=self.embed(input_ids, pixels, ids=ids),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            logits_to_keep=0 if keep is None else keep,
+            use_cache=False,
+        )
+        logits: Tensor = output.logits
+        return logits
+
+    def decode(
+        self,
+        embeddings: Tensor,
+        past: Any = None,
+        *,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """One step of generation: the next token's logits [B, V], and the cache to pass to the next step.
+
+        Args:
+            embeddings: [B, T, D]: the whole prompt at first, from `embed`; then those of the new tokens.
+            past: what the previous step returned.
+            attention_mask: bool or int64[B, past + T], 0 at padding (on the left).
+            position_ids: int64[B, T]
+        """
+        output = self.language(
+            inputs_embeds=embeddings,
+            past_key_values=past,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            logits_to_keep=1,
+            use_cache=True,
+        )
+        return output.logits[:, -1], output.past_key_values
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Recompute the layers' activations in the backward pass instead of keeping them (in training mode only).
+
+        Raises:
+            ConfigError: the language model cannot.
+        """
+        if not self.language.supports_gradient_checkpointing:
+            raise ConfigError(f"{type(self.language).__name__} has no gradient checkpointing: leave it off")
+        _switch_checkpointing(self.language, enabled)
+        if self.vision.backbone.supports_gradient_checkpointing:
+            _switch_checkpointing(self.vision.backbone, enabled)
+
+
+def _switch_checkpointing(model: Any, enabled: bool) -> None:
+    # transformers renamed gradient_ to activation_checkpointing after 5.17; by default neither is reentrant.
+    verb = "enable" if enabled else "disable"
+    switch = getattr(model, f"activation_checkpointing_{verb}", None)
+    (switch or getattr(model, f"gradient_checkpointing_{verb}"))()
+
+
+def _match_type(features: Tensor, module: nn.Module) -> Tensor:
+    """Features in the type of a module's weights; under autocast torch does that itself."""
+    parameter: Tensor | None = next(module.parameters(), None)
+    if parameter is None or torch.is_autocast_enabled(features.device.type):
+        return features
+    return features.to(parameter.dtype)

@@ -1,0 +1,166 @@
+"""What a run is: the recipe, as types.
+
+Comes in: nested mappings (from `config`). Goes out: a frozen `Recipe`, every field checked, contradictions named.
+Knows no torch and opens no file. A stage is data: `train.lr` names the parts that train; one without a rate is frozen.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+PartName = Literal["vision", "connector", "language"]
+PARTS: tuple[PartName, ...] = ("vision", "connector", "language")
+
+MIN_TEXT = 16
+"""Positions that must remain for text beside one picture; fewer cannot hold a question and its answer."""
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+Rate = Annotated[float, Field(gt=0, lt=10), AfterValidator(_finite)]
+Finite = Annotated[float, AfterValidator(_finite)]
+
+
+class Spec(BaseModel):
+    """Unknown keys are errors, values do not change, numbers are not guessed from strings of other types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BuiltPart(Spec):
+    """A part with random weights: a transformers configuration, or the path of a `config.json`."""
+
+    config: dict[str, Any] | str
+
+
+class ModelSpec(Spec):
+    """Where the parts come from: a Sightline checkpoint (`start`), or `vision` and `language` with a new connector."""
+
+    start: str | None = None
+    vision: str | BuiltPart | None = None
+    language: str | BuiltPart | None = None
+    tokenizer: str | None = None
+    """Directory or hub id of the tokenizer; where the language model is, if not given."""
+    connector: str = "mlp2x_gelu"
+    vision_layer: int = -2
+    vision_select: Literal["patch", "cls_patch"] = "patch"
+    fresh_connector: bool = False
+    """Allow the language model to train beside a connector that no stage 1 has aligned (a one-stage recipe)."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelSpec:
+        given = sorted(self.model_fields_set - {"start", "fresh_connector"})
+        if self.start is not None and given:
+            raise ValueError(f"`start` takes all parts from a checkpoint; remove {', '.join(given)}, or remove `start`")
+        if self.start is None and (self.vision is None or self.language is None):
+            missing = [name for name in ("vision", "language") if getattr(self, name) is None]
+            raise ValueError(f"{' and '.join(missing)} missing: give vision and language, or `start: CHECKPOINT`")
+        return self
+
+
+class DataSource(Spec):
+    """One file of samples. `images` is the folder that picture paths are relative to; the file's own if not given."""
+
+    path: str
+    images: str | None = None
+    repeated_ids: Literal["refuse", "number"] = "refuse"
+    """`number` turns a second `x` into `x#2`: in LLaVA's own instruction files an id names the picture."""
+
+
+class BadSamples(Spec):
+    """What to do with samples that cannot be used: stop before training, or skip up to a fraction of them."""
+
+    policy: Literal["fail", "skip"] = "fail"
+    max_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001
+
+
+class LoraSpec(Spec):
+    """Low-rank adapters on the language model (Hu et al. 2021), through peft. Defaults: LLaVA-1.5's LoRA recipe."""
+
+    rank: Annotated[int, Field(ge=1)] = 128
+    alpha: Annotated[float, Field(gt=0)] = 256.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: str = "all-linear"
+    """`all-linear`, or a regular expression over module names of the language model."""
+
+
+class TrainSpec(Spec):
+    """How a run trains. Batches count samples; `batch` is what one optimizer step sees over all devices."""
+
+    lr: dict[PartName, Rate]
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    batch: Annotated[int, Field(ge=1)] = 128
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
+    """Samples that go through the model at once; changes speed and memory, never the result. See `samples_at_once`."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Fraction of the steps over which the rate rises linearly from zero."""
+    weight_decay: Annotated[Finite, Field(ge=0)] = 0.0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: Rate = 1e-8
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    lora: LoraSpec | None = None
+    gradient_checkpointing: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+    log_every: Annotated[int, Field(ge=1)] = 1
+    save_every: Annotated[int, Field(ge=1)] = 500
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Newest training states that stay on disk."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between two measurements of the validation loss; 0: only at the end, if there is validation data."""
+    max_bad_steps: Annotated[int, Field(ge=0)] = 3
+    """Steps with a non-finite loss or gradient that may follow one another; one more stops the run."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSpec:
+        if not self.lr:
+            raise ValueError("lr is empty: nothing would train; name at least one of vision, connector, language")
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        if self.micro_batch is not None and self.batch % self.micro_batch:
+            raise ValueError(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
+        if self.lora is not None and "language" not in self.lr:
+            raise ValueError("lora adapts the language model, but lr has no rate for language; add lr.language")
+        return self
+
+    @property
+    def samples_at_once(self) -> int:
+        """`micro_batch`, or the largest divisor of `batch` up to 16."""
+        return self.micro_batch or max(size for size in range(1, 17) if self.batch % size == 0)
+
+
+class Recipe(Spec):
+    """One run of one stage."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    output: str
+    """The run's directory: the trained checkpoint, its training states, its logs."""
+    model: ModelSpec
+    template: str = "own"
+    image_policy: Literal["pad", "crop"] = "pad"
+    max_length: Annotated[int, Field(ge=MIN_TEXT)] = 2048
+    """Positions of one sample, pictures included."""
+    data: Annotated[tuple[DataSource, ...], Field(min_length=1)]
+    validation: tuple[DataSource, ...] = ()
+    bad_samples: BadSamples = BadSamples()
+    train: TrainSpec
+
+    @model_validator(mode="after")
+    def _aligned_first(self) -> Recipe:
+        if "language" in self.train.lr and self.model.start is None and not self.model.fresh_connector:
+            raise ValueError(
+                "train.lr has language, but the connector is new: start from an aligned checkpoint with model.start, "
+                "or set model.fresh_connector: true"
+            )
+        return self

@@ -1,0 +1,61 @@
+"""What a recipe is made of, in numbers.
+
+Comes in: a recipe. Goes out: parameters per part, how many train, tokens per picture. Reads configurations alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import nn
+
+from sightline.recipe import PARTS, Recipe
+from sightline.train.assemble import meta_model
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Counts without weights: the model is built on the meta device.
+
+    Returns:
+        `parts`: for each part its parameters, its rate (None: frozen), and what trains of it; `tokens_per_image`.
+    """
+    model = meta_model(recipe)
+    rates = recipe.train.lr
+    parts = {}
+    for name in PARTS:
+        part = model.parts()[name]
+        part.requires_grad_(name in rates)
+        parts[name] = {
+            "parameters": sum(parameter.numel() for parameter in part.parameters()),
+            "trained": sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad),
+            "lr": rates.get(name),
+        }
+    if recipe.train.lora is not None:
+        parts["language"]["trained"] = lora_parameters(
+            model.language, rank=recipe.train.lora.rank, targets=recipe.train.lora.targets
+        )
+    return {"name": recipe.name, "parts": parts, "tokens_per_image": model.vision.tokens_per_image}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The counts for people."""
+    lines = [
+        f"{found['name']}: {found['tokens_per_image']} tokens per picture",
+        f"{'part':<12}{'parameters':>16}{'trained':>16}  lr",
+    ]
+    for name, part in found["parts"].items():
+        rate = "frozen" if part["lr"] is None else f"{part['lr']:g}"
+        lines.append(f"{name:<12}{part['parameters']:>16,}{part['trained']:>16,}  {rate}")
+    return "\n".join(lines)
+
+
+def lora_parameters(language: Any, *, rank: int, targets: str) -> int:
+    """Parameters of low-rank adapters: rank x (in + out) per adapted linear layer (Hu et al. 2021, section 4.1)."""
+    head = language.get_output_embeddings()
+    count = 0
+    for name, module in language.named_modules():
+        chosen = module is not head if targets == "all-linear" else re.fullmatch(targets, name) is not None
+        if isinstance(module, nn.Linear) and chosen:
+            count += rank * (module.in_features + module.out_features)
+    return count

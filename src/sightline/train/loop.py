@@ -1,0 +1,159 @@
+"""The loop: steps, logs, validation, checkpoints.
+
+Comes in: a prepared `Run`. Goes out: a trained checkpoint in the run's directory. There is no stage here: what trains
+was decided when the run was prepared.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from sightline.data.loader import Batch, steps
+from sightline.errors import TrainingError
+from sightline.train.device import autocast
+from sightline.train.log import LOG_FILE, RunLog, read_log
+from sightline.train.loss import loss_sum
+from sightline.train.optim import rate_at, set_rates
+from sightline.train.plot import plot_run
+from sightline.train.run import Run, finish, is_finished
+from sightline.train.state import save_state
+from sightline.train.step import StepResult, take_step
+
+
+class Stopped(SystemExit):
+    """The run was told to stop and did, with its state saved. The exit code is 128 + the signal's number."""
+
+
+def train(run: Run, *, quiet: bool = False) -> Path:
+    """Trains from where the run stands to its end.
+
+    Returns:
+        The run's directory, which now is a checkpoint.
+
+    Raises:
+        TrainingError: more than `max_bad_steps` steps in a row were not finite.
+        Stopped: SIGINT or SIGTERM arrived; the state is saved.
+    """
+    if is_finished(run):
+        return run.directory
+    settings = run.recipe.train
+    log = RunLog(run.directory, name=run.recipe.name, start=run.state.step, total=run.total, quiet=quiet)
+    with log, _stop_signal() as stop:
+        source = steps(
+            run.make_step,
+            start=run.state.step,
+            stop=run.total,
+            workers=settings.workers,
+            pin_memory=run.device.type == "cuda",
+        )
+        for batches in source:
+            _one_step(run, batches, log)
+            done = run.state.step
+            if settings.validate_every and done % settings.validate_every == 0 and done < run.total:
+                log.write({"step": done, "validation_loss": validate(run)})
+            if stop.received or done % settings.save_every == 0 or done == run.total:
+                save_state(run.states, run.state, model=run.model, optimizer=run.optimizer, keep=settings.keep)
+            if stop.received and done < run.total:
+                log.say(f"stopped at step {done}; the same command continues")
+                raise Stopped(128 + stop.received)
+        if run.validation:
+            log.write({"step": run.total, "validation_loss": validate(run)})
+    plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
+    finish(run)
+    return run.directory
+
+
+def _one_step(run: Run, batches: list[Batch], log: RunLog) -> None:
+    """Takes one step, whatever comes of it, and moves the state on by one."""
+    settings, state = run.recipe.train, run.state
+    started = time.perf_counter()
+    factor = rate_at(state.step, total=run.total, warmup=settings.warmup, schedule=settings.schedule)
+    set_rates(run.optimizer, factor)
+    torch.manual_seed(run.recipe.seed * 1_000_003 + state.step)  # dropout: a function of seed and step, like the batch
+    run.model.train()
+    result = take_step(run.model, run.optimizer, batches, clip=settings.clip, dtype=run.dtype)
+    seconds = time.perf_counter() - started
+    tokens = sum(batch.tokens for batch in batches)
+    state.step += 1
+    state.seconds += seconds
+    state.samples += sum(len(batch.ids) for batch in batches)
+    state.tokens += tokens
+    state.trained_tokens += sum(batch.trained_tokens for batch in batches)
+    row: dict[str, Any] = {
+        "step": state.step,
+        "loss": result.loss,
+        "lr": max(settings.lr.values()) * factor,
+        "gradient_norm": result.gradient_norm,
+        "tokens": state.tokens,
+        "tokens_per_second": tokens / seconds,
+        "padding": 1 - tokens / sum(batch.input_ids.numel() for batch in batches),
+        "seconds": round(state.seconds, 3),
+    }
+    if not result.finite:
+        row["skipped"] = list(result.suspects)
+    log.step(row, write=not result.finite or state.step % settings.log_every == 0 or state.step == run.total)
+    _count_bad(run, result, log)
+
+
+def _count_bad(run: Run, result: StepResult, log: RunLog) -> None:
+    """Counts a skipped step; too many in a row end the run, with the last good state on disk."""
+    state, limit = run.state, run.recipe.train.max_bad_steps
+    if result.finite:
+        state.bad_steps = 0
+        return
+    state.bad_steps += 1
+    state.bad_steps_total += 1
+    names = ", ".join(result.suspects[:8]) + (", ..." if len(result.suspects) > 8 else "")
+    what = f"step {state.step}: loss {result.loss}, gradient norm {result.gradient_norm}; not applied; samples: {names}"
+    if state.bad_steps > limit:
+        raise TrainingError(
+            f"{what}; {state.bad_steps} such steps in a row (max_bad_steps: {limit}): lower the rates or mend the data"
+        )
+    log.say(what)
+
+
+@torch.no_grad()
+def validate(run: Run) -> float:
+    """The mean loss over the trained tokens of the validation samples, in nats."""
+    run.model.eval()
+    total, count = 0.0, 0
+    for batch in run.validation_batches():
+        with autocast(run.device, run.dtype):
+            total += loss_sum(run.model, batch.to(run.device)).item()
+        count += batch.trained_tokens
+    return total / max(count, 1)
+
+
+class _Stop:
+    """The number of the signal that came, 0 before."""
+
+    received = 0
+
+
+@contextmanager
+def _stop_signal() -> Iterator[_Stop]:
+    """SIGINT and SIGTERM ask the loop to stop after its step; a second one interrupts at once, as usual."""
+    stop = _Stop()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop.received = number
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are its owner's business
+        before = {}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,60 @@
+"""A picture of a run.
+
+Comes in: the rows of a log. Goes out: a PNG with loss and learning rate over the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+INK, ACCENT, MUTED = "#1f2933", "#2563eb", "#9fb3c8"
+
+
+def smoothed(values: Sequence[float], *, weight: float = 0.9) -> list[float]:
+    """Exponential moving average, corrected for its start (Kingma and Ba 2015, section 3)."""
+    result, mean = [], 0.0
+    for count, value in enumerate(values, start=1):
+        mean = weight * mean + (1 - weight) * value
+        result.append(mean / (1 - weight**count))
+    return result
+
+
+def plot_run(rows: Sequence[Mapping[str, float]], path: Path, *, title: str) -> None:
+    """Draws the run's loss, smoothed loss, validation loss and learning rate into `path` (PNG)."""
+    import matplotlib as mpl  # here, because importing it takes longer than any command's --help may
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    trained = [row for row in rows if row.get("loss") is not None]
+    validated = [row for row in rows if row.get("validation_loss") is not None]
+    with mpl.rc_context(
+        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED}
+    ):
+        figure, (upper, lower) = pyplot.subplots(
+            2, 1, figsize=(8, 5), height_ratios=(3, 1), sharex=True, layout="constrained"
+        )
+        steps = [row["step"] for row in trained]
+        losses = [row["loss"] for row in trained]
+        upper.plot(steps, losses, color=MUTED, linewidth=0.8, label="loss")
+        upper.plot(steps, smoothed(losses), color=ACCENT, linewidth=1.8, label="smoothed")
+        if validated:
+            upper.plot(
+                [row["step"] for row in validated],
+                [row["validation_loss"] for row in validated],
+                color="#dc2626",
+                marker="o",
+                markersize=4,
+                label="validation",
+            )
+        upper.set_ylabel("loss, nats per trained token")
+        upper.set_title(title, loc="left", color=INK, fontweight="bold")
+        upper.grid(axis="y", color="#e5e9ef")
+        upper.legend(frameon=False)
+        lower.plot(steps, [row["lr"] for row in trained], color=INK, linewidth=1.2)
+        lower.set_ylabel("learning rate")
+        lower.set_xlabel("step")
+        lower.ticklabel_format(axis="y", scilimits=(-3, 3))
+        figure.savefig(path, dpi=150)
+        pyplot.close(figure)

@@ -1,0 +1,206 @@
+"""Prepares a run: everything that can go wrong before it costs anything goes wrong here.
+
+Comes in: a recipe. Goes out: a `Run`: model, processor, optimizer, samples and where it stands, ready to go on. The
+order is by price: paths, the output, samples, their tokens and pictures, and only then weights.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from sightline.atomic import read_json, verify_manifest, write_atomic
+from sightline.config import dump_recipe, fingerprint
+from sightline.data.loader import Batch, StepMaker, collate
+from sightline.data.mixture import total_steps
+from sightline.data.processor import Processor
+from sightline.errors import CheckpointError, ConfigError
+from sightline.model.checkpoint import save_checkpoint
+from sightline.model.vlm import VisionLanguageModel
+from sightline.recipe import Recipe
+from sightline.train.assemble import assemble_model, assemble_processor
+from sightline.train.device import choose_device, choose_dtype, place
+from sightline.train.optim import build_optimizer, parameter_groups
+from sightline.train.parts import add_lora, freeze, merge_lora
+from sightline.train.samples import SampleSet, read_sources
+from sightline.train.state import TrainState, resume, trained_parameters
+
+STATES = "checkpoints"
+RECIPE_FILE = "recipe.yaml"
+FINISHED = "finished.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A run that is ready to go on. `total` is its number of steps; `state.step` of them are done."""
+
+    recipe: Recipe
+    directory: Path
+    model: VisionLanguageModel
+    processor: Processor
+    optimizer: torch.optim.Optimizer
+    samples: SampleSet
+    validation: SampleSet
+    state: TrainState
+    total: int
+    device: torch.device
+    dtype: torch.dtype
+    lock: TextIO
+
+    @property
+    def states(self) -> Path:
+        return self.directory / STATES
+
+    @property
+    def make_step(self) -> StepMaker:
+        """The micro-batches of any step."""
+        settings = self.recipe.train
+        return StepMaker(
+            self.samples.example,
+            num_samples=len(self.samples),
+            batch=settings.batch,
+            size=settings.samples_at_once,
+            seed=self.recipe.seed,
+            pad_id=self.processor.pad_id,
+        )
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """All validation samples, in order."""
+        size = self.recipe.train.samples_at_once
+        for start in range(0, len(self.validation), size):
+            stop = min(start + size, len(self.validation))
+            examples = [self.validation.example(index) for index in range(start, stop)]
+            yield collate(examples, pad_id=self.processor.pad_id)
+
+
+def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
+    """Checks everything, builds or loads the model, and finds where the run stands.
+
+    Args:
+        new: put what the output directory holds aside and start over.
+        say: takes warnings and counts, one line each.
+
+    Raises:
+        SightlineError: something in the recipe, the data or the output directory cannot be; nothing was changed.
+    """
+    device = choose_device(recipe.train.device)
+    dtype = choose_dtype(recipe.train.precision, device)
+    directory = Path(recipe.output)
+    processor = assemble_processor(recipe)
+    samples = read_sources(recipe.data, processor, bad=recipe.bad_samples, say=say)
+    validation = read_sources(recipe.validation, processor, bad=recipe.bad_samples, say=say)
+    mark = fingerprint(recipe) + ":" + samples.fingerprint
+    lock = _claim(directory, recipe, mark, new=new)
+    total = recipe.train.steps or total_steps(
+        num_samples=len(samples), batch=recipe.train.batch, epochs=recipe.train.epochs or 1
+    )
+    torch.manual_seed(recipe.seed)
+    model = assemble_model(recipe, processor)
+    freeze(model, recipe.train.lr)
+    if recipe.train.lora is not None:
+        add_lora(model, recipe.train.lora)
+    place(model, device=device, dtype=dtype)
+    model.set_gradient_checkpointing(recipe.train.gradient_checkpointing)
+    groups = parameter_groups(model.parts(), recipe.train.lr, weight_decay=recipe.train.weight_decay)
+    optimizer = build_optimizer(groups, betas=recipe.train.betas, eps=recipe.train.eps)
+    _check_space(directory, model)
+    state = resume(directory / STATES, model=model, optimizer=optimizer, fingerprint=mark, warn=say)
+    if state.step:
+        say(f"continuing at step {state.step} of {total}")
+    return Run(
+        recipe=recipe, directory=directory, model=model, processor=processor, optimizer=optimizer, samples=samples,
+        validation=validation, state=state, total=total, device=device, dtype=dtype, lock=lock,
+    )  # fmt: skip
+
+
+def is_finished(run: Run) -> bool:
+    """Whether the run's directory already holds the trained checkpoint, whole."""
+    path = run.directory / FINISHED
+    if run.state.step < run.total or not path.exists():
+        return False
+    try:
+        verify_manifest(run.directory)
+    except CheckpointError:
+        return False
+    return read_json(path) == _mark(run)
+
+
+def finish(run: Run) -> None:
+    """Writes the trained model and its processor into the run's directory, which then is a checkpoint."""
+    if run.recipe.train.lora is not None:
+        merge_lora(run.model, run.directory / "lora")
+    info = {"processor": run.processor.describe(), "recipe": json.loads(run.recipe.model_dump_json(exclude_unset=True))}
+    save_checkpoint(run.model, run.directory, info=info, extra_files=run.processor.save, in_place=True)
+    write_atomic(run.directory / FINISHED, json.dumps(_mark(run)) + "\n")
+
+
+def _mark(run: Run) -> dict[str, object]:
+    return {"fingerprint": run.state.fingerprint, "steps": run.total}
+
+
+def _claim(directory: Path, recipe: Recipe, mark: str, *, new: bool) -> TextIO:
+    """Takes the output directory for this run: one process at a time, and never over a run of another recipe."""
+    recipe_file = directory / RECIPE_FILE
+    if new and directory.exists():
+        _put_aside(directory)
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"output: {directory} is a file; give a directory")
+    owner = directory / "run.json"
+    if owner.exists():
+        found = read_json(owner)
+        if not isinstance(found, dict) or found.get("fingerprint") != mark:
+            raise ConfigError(
+                f"output: {directory} holds a run of another recipe or other data; give another output, "
+                "or --new to put it aside and start over"
+            )
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = _lock(directory)
+    write_atomic(owner, json.dumps({"fingerprint": mark}) + "\n")
+    write_atomic(recipe_file, dump_recipe(recipe))
+    return lock
+
+
+def _lock(directory: Path) -> TextIO:
+    """An exclusive lock that the system drops with the process, however it ends."""
+    lock = (directory / "run.lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        raise ConfigError(
+            f"output: {directory} is in use by process {lock.read().strip() or '?'}; wait, or give another output"
+        ) from error
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _put_aside(directory: Path) -> None:
+    number = 1
+    while (aside := directory.with_name(f"{directory.name}.old-{number}")).exists():
+        number += 1
+    directory.rename(aside)
+
+
+def _check_space(directory: Path, model: VisionLanguageModel) -> None:
+    """Room for three training states (weights and two moments, fp32) and the final checkpoint."""
+    trained = sum(parameter.numel() for parameter in trained_parameters(model).values())
+    everything = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    needed, free = 3 * 12 * trained + everything, shutil.disk_usage(directory).free
+    if free < needed:
+        raise ConfigError(
+            f"output: {directory} has {free / 2**30:.1f} GiB free, this run needs up to {needed / 2**30:.1f}; "
+            "free some or give another output"
+        )

@@ -1,0 +1,172 @@
+"""The training state on disk: what a run needs to go on as if it had never stopped.
+
+Comes in: the trained parameters, the optimizer, a step. Goes out: `step-N/` directories that are whole or absent, and
+the newest of them that verifies. No pickle. Frozen weights are not in it (the recipe names their source), nor
+is any random state: batches and dropout are functions of seed and step.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sightline.atomic import new_directory, read_json, readable_directory, verify_manifest, write_atomic
+from sightline.errors import CheckpointError
+
+STATE_VERSION = 1
+_NAME = re.compile(r"step-(\d{8})")
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainState:
+    """Where a run stands.
+
+    Attributes:
+        step: optimizer steps done, skipped ones included.
+        bad_steps: skipped steps in a row up to now; `bad_steps_total` since the start.
+        tokens, trained_tokens, samples: seen since the start.
+        seconds: spent in steps since the start.
+        fingerprint: of the recipe and the data; a state continues only the run it belongs to.
+    """
+
+    fingerprint: str
+    step: int = 0
+    bad_steps: int = 0
+    bad_steps_total: int = 0
+    samples: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    seconds: float = 0.0
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that train, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_state(
+    directory: Path, state: TrainState, *, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int
+) -> Path:
+    """Writes `directory/step-N`, then removes all but the `keep` newest. A failed removal never stops a run."""
+    target = directory / f"step-{state.step:08d}"
+    directory.mkdir(parents=True, exist_ok=True)
+    with new_directory(target, info={"step": state.step}) as staging:
+        save_file(
+            {name: parameter.detach() for name, parameter in trained_parameters(model).items()},
+            staging / "trained.safetensors",
+        )
+        save_file(_optimizer_tensors(model, optimizer), staging / "optimizer.safetensors")
+        write_atomic(staging / "state.json", _to_json({"state_version": STATE_VERSION, **asdict(state)}))
+    for old in _found(directory)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def resume(
+    directory: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    fingerprint: str,
+    warn: Callable[[str], None],
+) -> TrainState:
+    """Loads the newest state that verifies into model and optimizer; a fresh state when there is none at all.
+
+    Raises:
+        CheckpointError: states are there but none is whole, or the newest whole one belongs to another run.
+    """
+    found = _found(directory)
+    for path in found:
+        try:
+            verify_manifest(path)
+        except CheckpointError as error:
+            warn(f"skipped a damaged training state: {error}")
+            continue
+        return _load(path, model=model, optimizer=optimizer, fingerprint=fingerprint)
+    if found:
+        raise CheckpointError(
+            f"{directory}: none of the {len(found)} training states is whole; restore one, or start over with --new"
+        )
+    return TrainState(fingerprint=fingerprint)
+
+
+def _found(directory: Path) -> list[Path]:
+    """Paths of the states, newest first."""
+    if not directory.is_dir():
+        return []
+    names = {match.group(0) for path in directory.iterdir() if (match := _NAME.search(path.name))}
+    return [
+        readable_directory(directory / name)
+        for name in sorted(names, reverse=True)
+        if readable_directory(directory / name).is_dir()
+    ]
+
+
+def _load(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str) -> TrainState:
+    content = read_json(path / "state.json")
+    assert isinstance(content, dict)
+    version = content.pop("state_version", None)
+    if version != STATE_VERSION:
+        raise CheckpointError(
+            f"{path}: training state of version {version}, this program reads {STATE_VERSION}: update it"
+        )
+    state = TrainState(**content)
+    if state.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"{path}: belongs to a run of another recipe or other data; give another output, or start over with --new"
+        )
+    parameters = trained_parameters(model)
+    _fill(path / "trained.safetensors", dict(parameters))
+    slots = {
+        f"{slot}/{name}": torch.empty_like(parameter, dtype=torch.float32)
+        if slot != "step"
+        else torch.zeros((), device=parameter.device)
+        for name, parameter in parameters.items()
+        for slot in ("exp_avg", "exp_avg_sq", "step")
+    }
+    with safe_open(path / "optimizer.safetensors", framework="pt") as file:
+        stepped = {name.partition("/")[2] for name in file.keys()}  # noqa: SIM118  not a dict
+    slots = {key: value for key, value in slots.items() if key.partition("/")[2] in stepped}
+    _fill(path / "optimizer.safetensors", slots)
+    for name, parameter in parameters.items():
+        if name in stepped:
+            optimizer.state[parameter] = {slot: slots[f"{slot}/{name}"] for slot in ("step", "exp_avg", "exp_avg_sq")}
+    return state
+
+
+def _fill(path: Path, targets: dict[str, Tensor]) -> None:
+    """Copies a file's tensors into the targets of the same names; both sides must agree in names and shapes."""
+    with safe_open(path, framework="pt") as file, torch.no_grad():
+        names = set(file.keys())
+        if names != targets.keys():
+            odd = sorted(names ^ targets.keys())[0]
+            raise CheckpointError(f"{path}: {odd} is on one side only, in the file or in this run's trained parameters")
+        for name, target in targets.items():
+            stored = file.get_tensor(name)
+            if stored.shape != target.shape:
+                raise CheckpointError(
+                    f"{path}: {name} has shape {list(stored.shape)}, this run's has {list(target.shape)}"
+                )
+            target.copy_(stored)
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts as `slot/parameter name`."""
+    return {
+        f"{slot}/{name}": value.detach().clone().contiguous()
+        for name, parameter in trained_parameters(model).items()
+        for slot, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _to_json(content: dict[str, object]) -> str:
+    return json.dumps(content, indent=2) + "\n"
