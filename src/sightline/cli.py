@@ -7,6 +7,7 @@ the user's. Every command imports what it needs when it runs, so that `--help` a
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -157,6 +158,8 @@ def main() -> None:
 
 def run(command: Callable[..., object]) -> int:
     """Runs the command line; returns the exit code."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # our own bar is the one to watch
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         command(standalone_mode=False)
     except SightlineError as error:

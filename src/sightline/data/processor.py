@@ -140,8 +140,8 @@ class Processor:
         save_hub_processor(self, directory)
 
     def describe(self) -> dict[str, Any]:
-        """The settings, for the checkpoint's own file."""
-        return asdict(self.settings)
+        """The settings, as JSON has them, for the checkpoint's own file."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.settings).items()}
 
 
 def add_image_token(tokenizer: PreTrainedTokenizerBase) -> int:

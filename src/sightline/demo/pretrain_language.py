@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -51,6 +51,9 @@ def train_tokenizer(*, documents: int) -> PreTrainedTokenizerFast:
     every_tile = "".join(f" {tile}" for tile in tiles())
     texts = [piece.text for index in range(documents) for piece in write_document(index) if not piece.special]
     tokenizer.train_from_iterator(texts + [every_tile] * (documents // 4), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
     split = [word for word in tiles() if len(tokenizer.encode(f" {word}").ids) != 1]
     assert not split, f"words of the map that are more than one token: {split}"
     return PreTrainedTokenizerFast(

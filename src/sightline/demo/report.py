@@ -25,14 +25,14 @@ from sightline.atomic import write_atomic
 from sightline.config import load_recipe
 from sightline.demo.teacher import SHORT_ANSWER
 from sightline.evaluate.short_answers import Answered
-from sightline.recipe import PARTS
+from sightline.recipe import PARTS, PartName
 from sightline.train.log import LOG_FILE, read_log
 from sightline.train.plot import smoothed
 from sightline.train.run import RECIPE_FILE
 
 STAGES = ("align", "instruct")
 CARDS = 4
-"""Answers in the gallery for each type of question."""
+"""Most answers in the gallery for each type of question."""
 CAPTIONS = 6
 """Pictures in the gallery with the aligned model's caption."""
 PIXELS = 200
@@ -92,7 +92,7 @@ class Stage:
 
     name: str
     rows: Sequence[Mapping[str, Any]]
-    rates: Mapping[str, float]
+    rates: Mapping[PartName, float]
     batch: int
 
     @property
@@ -138,7 +138,7 @@ def write_report(
         report=report, overall=overall, rows=rows, stages=stages, parts=PARTS, commands=commands,
         example=_card(answers[0], pictures),
         right=sum(answer.correct for answer in answers),
-        shown=sum(len(row.cards) for row in rows),
+        cards=CARDS,
         pictures=len({answer.image for answer in answers}),
         unseen=sum(answer.question.unseen for answer in answers),
         captions=[(_data_uri(pictures / name), captions[name]) for name in spread(sorted(captions), CAPTIONS)],
@@ -264,10 +264,15 @@ def _draw_accuracy(overall: Row, rows: Sequence[Row], theme: Theme, wide: bool) 
     axes = figure.subplots()
     axes.barh(places, [100] * len(ordered), height=0.34, color=theme.line)
     bars = axes.barh(places, [100 * row.share for row in ordered], height=0.34, color=theme.accent)
-    blind = axes.scatter([100 * row.blind for row in ordered], places, marker="|", s=190, linewidths=1.8,
-                         color=theme.ink, path_effects=[withStroke(linewidth=3.5, foreground=theme.surface)], zorder=3)
-    align_only = axes.scatter([100 * row.align_only for row in ordered], places, marker="o", s=26, linewidths=1.4,
-                              facecolor=theme.surface, edgecolor=theme.ink, zorder=4, clip_on=False)
+    halo = [withStroke(linewidth=3.5, foreground=theme.surface)]
+    blind = axes.scatter(
+        [100 * row.blind for row in ordered], places, marker="|", s=190, linewidths=1.8, color=theme.ink,
+        path_effects=halo, zorder=3,
+    )  # fmt: skip
+    align_only = axes.scatter(
+        [100 * row.align_only for row in ordered], places, marker="o", s=26, linewidths=1.4, facecolor=theme.surface,
+        edgecolor=theme.ink, zorder=4, clip_on=False,
+    )  # fmt: skip
     for place, row in zip(places, ordered, strict=True):
         axes.text(102, place, f"{100 * row.share:.1f}", va="center", fontweight="bold" if row is overall else "normal")
     axes.set_yticks(places, [row.name for row in ordered], fontsize=10, color=theme.ink)
@@ -277,27 +282,31 @@ def _draw_accuracy(overall: Row, rows: Sequence[Row], theme: Theme, wide: bool) 
     axes.set_ylim(-0.6, places[-1] + 0.5)
     axes.tick_params(length=0, pad=6)
     axes.spines[:].set_visible(False)
-    figure.legend([bars, blind, align_only], ["its own picture", "pictures swapped", "stage 1 only"],
-                  loc="outside upper left", ncols=3, frameon=False, handletextpad=0.5, handlelength=1.1,
-                  columnspacing=1.6 if wide else 0.9, fontsize=9.5 if wide else 8)
+    figure.legend(
+        [bars[0], blind, align_only], ["its own picture", "pictures swapped", "stage 1 only"], ncols=3, frameon=False,
+        loc="outside upper left", handletextpad=0.5, handlelength=1.1, columnspacing=1.6 if wide else 0.9,
+        fontsize=9.5 if wide else 8,
+    )  # fmt: skip
     return figure
 
 
 def _draw_losses(stages: Sequence[Stage], theme: Theme, wide: bool) -> Any:
     """One panel a stage: the loss of each step, its moving average, and the validation loss."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     size, grid = ((9.8, 3.3), (1, 2)) if wide else ((3.5, 5.2), (2, 1))
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06, hspace=0.06)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.06, hspace=0.06))
     for number, (axes, stage) in enumerate(zip(figure.subplots(*grid).flat, stages, strict=True), start=1):
         steps = [row["step"] for row in stage.steps]
         losses = [row["loss"] for row in stage.steps]
         axes.plot(steps, losses, color=theme.muted, alpha=0.45, linewidth=0.7, label="each step")
         axes.plot(steps, smoothed(losses, weight=0.8), color=theme.accent, linewidth=1.8, label="moving average")
-        axes.plot([row["step"] for row in stage.validations], [row["validation_loss"] for row in stage.validations],
-                  "o", color=theme.ink, markeredgecolor=theme.surface, markersize=6.5, label="validation", clip_on=False)
+        axes.plot(
+            [row["step"] for row in stage.validations], [row["validation_loss"] for row in stage.validations], "o",
+            color=theme.ink, markeredgecolor=theme.surface, markersize=6.5, label="validation", clip_on=False,
+        )  # fmt: skip
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, place: f"{loss:g}"))

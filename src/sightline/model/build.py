@@ -134,15 +134,22 @@ def meta_language(spec: Spec) -> Any:
         return language_from_config(config, dtype=torch.float32)
 
 
-def count_parameters(
+def meta_model(
     vision: Spec, language: Spec, *, connector: str = "mlp2x_gelu", layer: int = -2, select: str = "patch"
-) -> dict[str, int]:
-    """Parameters per part, from the configurations alone: no weight is read or allocated."""
+) -> dict[str, nn.Module]:
+    """The three parts without weights, from the configurations alone: nothing is read but them, or allocated."""
     encoder, text = meta_vision(vision, layer=layer, select=select), meta_language(language)
     width = text.get_input_embeddings().weight.shape[1]
     with torch.device("meta"):
         bridge = build_connector(connector, vision_width=encoder.width, language_width=width)
-    parts = {"vision": encoder, "connector": bridge, "language": text}
+    return {"vision": encoder, "connector": bridge, "language": text}
+
+
+def count_parameters(
+    vision: Spec, language: Spec, *, connector: str = "mlp2x_gelu", layer: int = -2, select: str = "patch"
+) -> dict[str, int]:
+    """Parameters per part, from the configurations alone."""
+    parts = meta_model(vision, language, connector=connector, layer=layer, select=select)
     return {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
 
 

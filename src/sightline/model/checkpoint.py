@@ -146,6 +146,15 @@ def read_info(directory: Path) -> dict[str, Any]:
     return _read_header(atomic.readable_directory(directory)).info
 
 
+def meta_checkpoint(directory: Path) -> VisionLanguageModel:
+    """The model of a checkpoint without its weights, on the meta device. `CheckpointError` as `load_checkpoint`."""
+    source = atomic.readable_directory(directory)
+    header = _read_header(source)
+    vision_config, text_config = _read_configs(source, header, tensors=1)
+    with torch.device("meta"):
+        return _assemble(header, vision_config, text_config, dtype=torch.float32)
+
+
 def _describe(model: VisionLanguageModel, info: Mapping[str, Any]) -> Header:
     parts = {
         "vision": model.vision.backbone.config.model_type,

@@ -11,11 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from sightline.data.normalisation import image_normalisation
 from sightline.data.processor import Processor, ProcessorSettings, load_tokenizer
 from sightline.errors import CheckpointError, ConfigError
-from sightline.model.build import build_language, build_vision, meta_vision, resize_vocabulary
-from sightline.model.checkpoint import load_checkpoint, read_info
+from sightline.model.build import build_language, build_vision, meta_model, meta_vision, resize_vocabulary
+from sightline.model.checkpoint import load_checkpoint, meta_checkpoint, read_info
 from sightline.model.connector import build_connector
 from sightline.model.vlm import VisionLanguageModel
 from sightline.recipe import MIN_TEXT, BuiltPart, ModelSpec, Recipe
@@ -81,6 +83,22 @@ def assemble_model(recipe: Recipe, processor: Processor) -> VisionLanguageModel:
         spec.connector, vision_width=vision.width, language_width=language.get_input_embeddings().embedding_dim
     )
     return VisionLanguageModel(vision, connector, language, image_token_id=processor.image_token_id)
+
+
+def assemble_parts_on_meta(recipe: Recipe) -> dict[str, nn.Module]:
+    """The three parts without weights, from configurations alone."""
+    spec = recipe.model
+    if spec.start is not None:
+        return meta_checkpoint(Path(spec.start)).parts()
+    assert spec.vision is not None
+    assert spec.language is not None
+    return meta_model(
+        _plain(spec.vision),
+        _plain(spec.language),
+        connector=spec.connector,
+        layer=spec.vision_layer,
+        select=spec.vision_select,
+    )
 
 
 def _settings_of(start: Path) -> Mapping[str, Any]:

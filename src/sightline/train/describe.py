@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import nn
 
+from sightline.model.vision import VisionEncoder
 from sightline.recipe import PARTS, Recipe
-from sightline.train.assemble import meta_model
+from sightline.train.assemble import assemble_parts_on_meta
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -20,11 +21,11 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
     Returns:
         `parts`: for each part its parameters, its rate (None: frozen), and what trains of it; `tokens_per_image`.
     """
-    model = meta_model(recipe)
+    built = assemble_parts_on_meta(recipe)
     rates = recipe.train.lr
-    parts = {}
+    parts: dict[str, dict[str, Any]] = {}
     for name in PARTS:
-        part = model.parts()[name]
+        part = built[name]
         part.requires_grad_(name in rates)
         parts[name] = {
             "parameters": sum(parameter.numel() for parameter in part.parameters()),
@@ -33,9 +34,11 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
         }
     if recipe.train.lora is not None:
         parts["language"]["trained"] = lora_parameters(
-            model.language, rank=recipe.train.lora.rank, targets=recipe.train.lora.targets
+            built["language"], rank=recipe.train.lora.rank, targets=recipe.train.lora.targets
         )
-    return {"name": recipe.name, "parts": parts, "tokens_per_image": model.vision.tokens_per_image}
+    encoder = built["vision"]
+    assert isinstance(encoder, VisionEncoder)
+    return {"name": recipe.name, "parts": parts, "tokens_per_image": encoder.tokens_per_image}
 
 
 def table(found: dict[str, Any]) -> str:

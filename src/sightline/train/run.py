@@ -156,7 +156,8 @@ def _claim(directory: Path, recipe: Recipe, mark: str, *, new: bool) -> TextIO:
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"output: {directory} is a file; give a directory")
     owner = directory / "run.json"
-    if owner.exists():
+    has_results = (directory / FINISHED).exists() or any((directory / STATES).glob("*"))
+    if owner.exists() and has_results:
         found = read_json(owner)
         if not isinstance(found, dict) or found.get("fingerprint") != mark:
             raise ConfigError(

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.data.image import check_image
-from sightline.data.processor import Example, Processor
 from sightline.data.parsing import read_samples
+from sightline.data.processor import Example, Processor
 from sightline.data.sample import Rejection, Sample
 from sightline.errors import ConfigError, DataError
 from sightline.recipe import BadSamples, DataSource
