@@ -31,24 +31,19 @@ VICUNA_CHAT = (
 )
 """The vicuna_v1 template of `template.py` for software that renders Jinja; pictures before the words of a turn."""
 
-PLAIN_CHAT = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% if message['role'] == 'user' and message['content'] is not string %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% endif %}{% endfor %}"
-    "{% endif %}{% endfor %}"
-)
-
 BICUBIC = 3
 """Pillow's number for bicubic resampling."""
 
 
 def save_hub_processor(processor: Processor, directory: Path) -> None:
-    """Writes tokenizer, chat template, `processor_config.json` and, for older readers, `preprocessor_config.json`."""
+    """Writes tokenizer, `processor_config.json` and, for older readers, `preprocessor_config.json`.
+
+    The chat template is the tokenizer's own unless ours is another; `plain` has none, so the tokenizer keeps its own.
+    """
     settings = processor.settings
     processor.tokenizer.save_pretrained(str(directory))
-    chat = {"vicuna_v1": VICUNA_CHAT, "plain": PLAIN_CHAT}.get(settings.template, processor.tokenizer.chat_template)
-    if isinstance(chat, str):
-        (directory / "chat_template.jinja").write_text(chat, encoding="utf-8")
+    if settings.template == "vicuna_v1":
+        (directory / "chat_template.jinja").write_text(VICUNA_CHAT, encoding="utf-8")
     pictures = image_processor_settings(settings)
     selection = token_selection(settings)
     _write(directory / "preprocessor_config.json", {**pictures, "processor_class": "LlavaProcessor"})
