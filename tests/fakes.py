@@ -43,6 +43,7 @@ VISION_FAMILIES: dict[str, dict[str, Any]] = {
     "siglip": {"model_type": "siglip_vision_model"},
     "dinov2": {"model_type": "dinov2", "mlp_ratio": 2},
     "dinov2_registers": {"model_type": "dinov2_with_registers", "mlp_ratio": 2, "num_register_tokens": 3},
+    "dinov3": {"model_type": "dinov3_vit", "num_register_tokens": 2},
     "vit": {"model_type": "vit"},
 }
 LANGUAGE_FAMILIES: dict[str, dict[str, Any]] = {
@@ -62,7 +63,7 @@ LANGUAGE_FAMILIES: dict[str, dict[str, Any]] = {
 
 def vision_config(family: str, **options: Any) -> dict[str, Any]:
     """What a `config.json` of this family would hold."""
-    known = {key: value for key, value in _VISION.items() if key != "intermediate_size" or "dino" not in family}
+    known = {key: value for key, value in _VISION.items() if key != "intermediate_size" or "dinov2" not in family}
     return {**known, **VISION_FAMILIES[family], **options}
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from sightline import atomic
 from sightline.errors import CheckpointError
-from sightline.model.checkpoint import load_checkpoint, read_info, save_checkpoint
+from sightline.model.checkpoint import load_checkpoint, meta_checkpoint, read_info, save_checkpoint
 from sightline.model.vlm import VisionLanguageModel
 from tests.fakes import language_config, tiny_model, tiny_pixels, tiny_prompt
 
@@ -89,6 +89,16 @@ def test_info_is_read_without_the_weights(saved: Path) -> None:
     for path in saved.glob("*.safetensors"):
         path.unlink()
     assert read_info(saved) == INFO
+
+
+def test_the_shapes_are_read_without_the_weights(pristine: Path) -> None:
+    expected = tiny_model()
+    model = meta_checkpoint(pristine)
+    assert {name: p.shape for name, p in model.named_parameters()} == {
+        name: p.shape for name, p in expected.named_parameters()
+    }
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert model.vision.tokens_per_image == expected.vision.tokens_per_image
 
 
 def test_a_checkpoint_explains_itself(pristine: Path) -> None:
@@ -236,7 +246,8 @@ def test_a_file_added_after_the_save_is_not_read(saved: Path) -> None:
         (lambda c: c.update(image_token_id="90"), "image_token_id"),
         (lambda c: c.update(connector="mlp2x_relu"), 'connector "mlp2x_relu"'),
         (lambda c: c.update(connector="mlp3x_gelu"), "2 tensors are missing, such as multi_modal_projector.linear_3"),
-        (lambda c: c.update(connector="mlp999999999x_gelu"), "tensors in all"),
+        (lambda c: c.update(connector="mlp999999999x_gelu"), "N from 2 to 32"),
+        (lambda c: c.update(connector="mlp" + 5000 * "9" + "x_gelu"), "N from 2 to 32"),
         (lambda c: c.update(connector="linear"), "is no identity: the connector is not linear any more"),
         (lambda c: c.update(vision_layer=4), "3 layers"),
         (lambda c: c.update(vision_select="cls"), 'vision_select "cls"'),
@@ -271,6 +282,8 @@ def test_a_file_that_is_no_json_object_is_named(file: str, text: str, saved: Pat
         (lambda c: c["text_config"].update(model_type="clip_vision_model"), "no setting"),
         (lambda c: c.pop("vision_config"), "no vision_config"),
         (lambda c: c["text_config"].update(num_hidden_layers=10**9), "asks for 1000000000 layers"),
+        (lambda c: c.update(text_config={"model_type": "gpt2", "n_layer": 10**9}), "asks for 1000000000 layers"),
+        (lambda c: c.update(text_config={"model_type": "bart", "decoder_layers": 10**9}), "asks for 1000000000 layers"),
         (lambda c: c["text_config"].update(num_hidden_layers=3), "tensors are missing"),
         (lambda c: c["text_config"].update(num_hidden_layers=1), "do not belong to this model"),
         (lambda c: c["text_config"].update(hidden_size=2**40), "tensors that cannot exist"),
@@ -280,6 +293,7 @@ def test_a_file_that_is_no_json_object_is_named(file: str, text: str, saved: Pat
         (lambda c: c["vision_config"].update(patch_size=0), "cannot be built"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_a_configuration_that_does_not_fit_is_refused_before_memory_is_taken(
     change: Callable[[dict[str, Any]], object], message: str, saved: Path
 ) -> None:

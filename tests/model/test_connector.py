@@ -49,7 +49,7 @@ def test_depth_is_the_number_of_linear_layers(kind: str, depth: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["", "mlp", "mlp1x_gelu", "mlp0x_gelu", "mlp-2x_gelu", "mlp2x_relu", "mlp²x_gelu", "q"]
+    "kind", ["", "mlp", "mlp1x_gelu", "mlp0x_gelu", "mlp-2x_gelu", "mlp2x_relu", "mlp²x_gelu", "mlp02x_gelu", "q"]
 )
 def test_an_unknown_connector_is_refused_with_the_choices(kind: str) -> None:
     with pytest.raises(ConfigError, match="linear, mlpNx_gelu, identity"):

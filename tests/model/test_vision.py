@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel
@@ -6,7 +8,7 @@ from sightline.errors import ConfigError
 from sightline.model.vision import VisionEncoder, layers_to_run
 from tests.fakes import PATCHES, VISION_FAMILIES, tiny_backbone, tiny_pixels
 
-PREFIX_TOKENS = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_registers": 4, "vit": 1}
+PREFIX_TOKENS = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_registers": 4, "dinov3": 3, "vit": 1}
 LAYERS = [-3, -2, -1, 1, 2, 3]
 
 
@@ -25,9 +27,9 @@ def test_a_last_hidden_state_after_the_final_norm_is_followed_too() -> None:
     """A configuration may tie the last hidden state to the normed output, as most families of transformers do."""
     pixels = tiny_pixels(2)
     with torch.no_grad():
-        output = tiny_backbone("dinov2", tie_last_hidden_states=True)(pixels, output_hidden_states=True)
-        features = VisionEncoder(tiny_backbone("dinov2", tie_last_hidden_states=True), layer=-1)(pixels)
-        below = VisionEncoder(tiny_backbone("dinov2", tie_last_hidden_states=True), layer=-2)(pixels)
+        output = tiny_backbone("vit", tie_last_hidden_states=True)(pixels, output_hidden_states=True)
+        features = VisionEncoder(tiny_backbone("vit", tie_last_hidden_states=True), layer=-1)(pixels)
+        below = VisionEncoder(tiny_backbone("vit", tie_last_hidden_states=True), layer=-2)(pixels)
     torch.testing.assert_close(features, output.hidden_states[-1][:, 1:], rtol=0, atol=0)
     torch.testing.assert_close(below, output.hidden_states[-2][:, 1:], rtol=0, atol=0)
 
@@ -116,6 +118,26 @@ def test_an_encoder_that_cannot_serve_is_refused_in_one_line(model_type: str, se
         VisionEncoder(backbone)
     assert type(backbone).__name__ in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_another_thread_on_the_same_encoder_does_not_exchange_pictures() -> None:
+    encoder = VisionEncoder(tiny_backbone("clip")).requires_grad_(False)
+    mine, theirs = tiny_pixels(1), tiny_pixels(1, seed=9)
+    expected = encoder(mine)
+    below = encoder.backbone.encoder.layers[0]
+    entered: list[bool] = []
+
+    def interrupt(*_: object) -> None:
+        """While the encoder is on my picture, another thread runs it from end to end on another one."""
+        if not entered:
+            entered.append(True)
+            thread = threading.Thread(target=encoder, args=(theirs,))
+            thread.start()
+            thread.join()
+
+    below.register_forward_hook(interrupt)
+    torch.testing.assert_close(encoder(mine), expected, rtol=0, atol=0)
+    assert entered
 
 
 def test_a_selection_that_does_not_exist_is_refused() -> None:

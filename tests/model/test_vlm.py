@@ -119,6 +119,17 @@ def test_left_padded_rows_decode_as_they_would_alone() -> None:
 
 
 @torch.no_grad()
+def test_positions_that_are_given_are_used() -> None:
+    model = tiny_model()
+    prompt = text(1, 5, 6, 7)
+    spread, mask = text(0, 10, 20, 30), text(1, 1, 1, 1)  # Without a mask a jump would begin a new sample of a pack.
+    whole = model(prompt, position_ids=spread, attention_mask=mask)
+    assert not torch.allclose(whole, model(prompt), atol=1e-3)
+    logits, _ = model.decode(model.embed(prompt, None), position_ids=spread, attention_mask=mask)
+    torch.testing.assert_close(logits, whole[:, -1], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
 def test_text_alone_does_not_run_the_encoder() -> None:
     model = tiny_model()
     model.vision.register_forward_hook(lambda *_: pytest.fail("the encoder ran"))

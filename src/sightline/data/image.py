@@ -44,7 +44,7 @@ MAX_PROGRESSIVE_PIXELS = 50_000_000
 MAX_JPEG_SCANS = 100
 """Scans of a progressive JPEG. Encoders write about 10; each one in a hostile file costs a pass over all pixels."""
 MAX_CANVAS_SIDE = 4096
-"""Longest side that `ImageTransform` pads or resizes to as it is, so that 8192 x 82 never becomes a 200 MB square."""
+"""Longest side that `ImageTransform` pads as it is, so that 8192 x 82 never becomes a square of 268 MB."""
 
 REFUSALS = {
     "image_missing": "there is no such file; check the path and the image root",
@@ -158,7 +158,7 @@ def _wrong_header(picture: Image.Image, file: BinaryIO) -> str | None:
     # A camera's MPO is a JPEG with a second picture behind the first, such as a preview or a depth map: no animation.
     is_jpeg = picture.format in ("JPEG", "MPO")
     short, long = sorted(picture.size)
-    if long > MAX_ASPECT * max(short, 1):
+    if long > MAX_ASPECT * short:
         return "image_aspect"
     if short < MIN_SIDE:
         return "image_too_small"
@@ -295,15 +295,9 @@ def resized_sides(width: int, height: int, size: int) -> tuple[int, int]:
 
 def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
     """The shorter side to `size`, then the middle of the longer, from floor((side - size) / 2) on, as CLIP's does."""
-    width, height = resized_sides(*image.size, size)
-    left, top = (width - size) // 2, (height - size) // 2
-    if max(width, height) <= MAX_CANVAS_SIDE:
-        resized = image.resize((width, height), Image.Resampling.BICUBIC)
-        return resized.crop((left, top, left + size, top + size))
-    # The same pixels, up to rounding, without the rest of a very long picture.
-    across, down = image.width / width, image.height / height
-    box = (left * across, top * down, (left + size) * across, (top + size) * down)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    resized = image.resize(resized_sides(*image.size, size), Image.Resampling.BICUBIC)
+    left, top = (resized.width - size) // 2, (resized.height - size) // 2
+    return resized.crop((left, top, left + size, top + size))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

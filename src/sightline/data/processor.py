@@ -141,7 +141,8 @@ class Processor:
 
     def describe(self) -> dict[str, Any]:
         """The settings, as JSON has them, for the checkpoint's own file."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.settings).items()}
+        settings = asdict(self.settings)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def add_image_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -89,8 +89,8 @@ def _open(path: Path) -> BinaryIO:
         return path.open("rb")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such data file; check the path", reason="file_missing") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror})", reason="file_unreadable") from None
+    except (OSError, ValueError):  # ValueError: a path with a NUL
+        raise DataError(f"{path}: cannot be opened; check its permissions", reason="file_unreadable") from None
 
 
 _Item = tuple[int, object, SampleError | None]

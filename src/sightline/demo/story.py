@@ -41,6 +41,7 @@ from sightline.infer.generate import Prompt, generate
 from sightline.infer.load import load
 from sightline.infer.sampling import Sampling
 from sightline.model.vlm import VisionLanguageModel
+from sightline.train.describe import describe_recipe
 from sightline.train.loop import train
 from sightline.train.run import prepare
 
@@ -63,10 +64,12 @@ class Clock:
             self.seconds = json.loads(self.path.read_text())
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, *, anew: bool = False) -> Iterator[None]:
+        """Times the block, unless it only found that its work was done; `anew` when it is always done again."""
         started = time.monotonic()
         yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 1)
+        if name not in self.seconds or anew:
+            self.seconds[name] = round(time.monotonic() - started, 1)
         write_atomic(self.path, json.dumps(self.seconds))
 
 
@@ -80,6 +83,7 @@ def run_demo(output: Path, *, pictures: int, new: bool, say: Say) -> list[str]:
     clock = Clock(output / "clock.json")
     _make_data(output / "data", Counts(train=pictures), clock, say)
     commands = [f"sightline demo --output {output} --pictures {pictures}"]
+    parts: dict[str, Any] = {}
     for stage in ("align", "instruct"):
         overrides = _overrides(stage, output)
         commands.append(f"sightline train recipes/demo/{stage}.yaml {' '.join(overrides)}")
@@ -87,17 +91,19 @@ def run_demo(output: Path, *, pictures: int, new: bool, say: Say) -> list[str]:
         say(f"{stage}: {', '.join(recipe.train.lr)} train on {recipe.data[0].path}")
         with clock.phase(stage):
             train(prepare(recipe, new=new, say=say))
-    with clock.phase("evaluate"):
+        parts[stage] = describe_recipe(recipe)["parts"]
+    with clock.phase("evaluate", anew=True):
         results = evaluate_all(output, say)
     commands.append(f"sightline chat {output}/instruct --image {output}/data/images/test/{results.answers[0].image}")
-    report = {**results.to_json(), "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 1)}}
+    seconds = {**clock.seconds, "total": round(sum(clock.seconds.values()), 1)}
+    report = {**results.to_json(), "seconds": seconds, "parts": parts}
     write_atomic(output / "report.json", json.dumps(report, indent=2) + "\n")
     page = write_report(output, report=report, answers=results.answers, captions=results.captions, commands=commands)
     return [
         table({"instruct": results.scores, "blind": results.blind, "align only": results.align_only}),
         f"color-shape pairs: {_percent(results.seen)} on seen ones, {_percent(results.unseen)} on ones never shown",
         f"captions after stage 1 name {_percent(results.captions_recall)} of the objects with color and shape",
-        f"{report['seconds']['total'] / 60:.1f} minutes; report: {page}; chat: {commands[-1]}",
+        f"{seconds['total'] / 60:.1f} minutes; report: {page}; chat: {commands[-1]}",
     ]
 
 

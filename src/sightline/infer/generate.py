@@ -52,7 +52,8 @@ def decode_steps(
 ) -> Iterator[list[int | None]]:
     """Yields the tokens of each step, one per prompt; None for a prompt whose answer is over.
 
-    Ends when all answers are over or `max_new_tokens` steps were taken.
+    Ends when all answers are over or `max_new_tokens` steps were taken. An answer is over by the stop rule, or when the
+    context is full.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -61,23 +62,27 @@ def decode_steps(
         generator = torch.Generator(device).manual_seed(sampling.seed)
     ids, mask = _pad_left([prompt.ids for prompt in prompts], device)
     pixels = torch.cat([prompt.pixels for prompt in prompts]).to(device)
-    _check_length(model, ids.shape[1] + 1)
+    context = _context(model)
+    _check_length(ids.shape[1], context)
     embeddings = model.embed(ids, pixels)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     logits, past = model.decode(embeddings, attention_mask=mask, position_ids=positions)
     answers: list[list[int]] = [[] for _ in prompts]
     over = [False] * len(prompts)
     for _ in range(sampling.max_new_tokens):
-        chosen = choose(logits, sampling, generator)
+        chosen = choose(_without_placeholder(logits, model.image_token_id), sampling, generator)
         tokens = chosen.tolist()
         yield [None if done else token for token, done in zip(tokens, over, strict=True)]
         for answer, token in zip(answers, tokens, strict=True):
             answer.append(token)
-        over = [done or stop.ends(answer) for done, answer in zip(over, answers, strict=True)]
-        if all(over) or mask.shape[1] >= _context(model):
+        over = [
+            done or stop.ends(answer) or len(prompt.ids) + len(answer) > context  # of its own length, not the batch's
+            for done, answer, prompt in zip(over, answers, prompts, strict=True)
+        ]
+        if all(over):
             return
         mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+        positions = (positions[:, -1:] + 1).clamp(max=context - 1)  # of rows that are over and wait for the others
         embeddings = model.embed(chosen[:, None], None)
         logits, past = model.decode(embeddings, past, attention_mask=mask, position_ids=positions)
 
@@ -107,9 +112,16 @@ def _context(model: VisionLanguageModel) -> int:
     return int(limit) if limit else 1 << 30
 
 
-def _check_length(model: VisionLanguageModel, needed: int) -> None:
-    if needed > _context(model):
+def _check_length(length: int, context: int) -> None:
+    if length >= context:
         raise ConfigError(
-            f"the prompt takes {needed - 1} positions, the language model has {_context(model)}: "
+            f"the prompt takes {length} positions, the language model has {context}: "
             "shorten the conversation (/reset) or use fewer pictures"
         )
+
+
+def _without_placeholder(logits: Tensor, placeholder: int) -> Tensor:
+    """Logits in which `<image>` cannot be chosen: it stands for a picture's feature, and fed back it would want one."""
+    if placeholder < logits.shape[-1]:  # it needs no row in the vocabulary
+        logits[:, placeholder] = -torch.inf
+    return logits

@@ -28,7 +28,7 @@ from sightline import __version__, atomic
 from sightline.errors import CheckpointError, ConfigError
 from sightline.model.build import compute_buffers, language_from_config, vision_from_config, without_initialisation
 from sightline.model.configs import first_line, parse_config, portable_config
-from sightline.model.connector import build_connector, connector_depth
+from sightline.model.connector import build_connector
 from sightline.model.layout import CONFIG_KEYS, projector_fillers, standard_config, standard_obstacle, tensor_name
 from sightline.model.vision import VisionEncoder
 from sightline.model.vlm import VisionLanguageModel
@@ -37,6 +37,8 @@ from sightline.model.weights import SHARD_BYTES, check_headers, read_headers, re
 HEADER_FILE = "sightline.json"
 CONFIG_FILE = "config.json"
 FORMAT_VERSION = 1
+# The settings by which configuration classes count their layers.
+_LAYER_COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depth")
 
 
 class Header(BaseModel):
@@ -124,7 +126,7 @@ def load_checkpoint(
     if unlisted:
         raise CheckpointError(f"{directory / min(unlisted)}: not in {atomic.MANIFEST}, so it was added later")
     try:
-        configs = _read_configs(directory, header, tensors=len(headers))
+        configs = _read_configs(directory, tensors=len(headers))
         skeleton = _skeleton(header, *configs)
         check_headers(headers, _file_tensors(skeleton) | _fillers(skeleton, header), where=directory)
         with without_initialisation():
@@ -147,12 +149,17 @@ def read_info(directory: Path) -> dict[str, Any]:
 
 
 def meta_checkpoint(directory: Path) -> VisionLanguageModel:
-    """The model of a checkpoint without its weights, on the meta device. `CheckpointError` as `load_checkpoint`."""
-    source = atomic.readable_directory(directory)
-    header = _read_header(source)
-    vision_config, text_config = _read_configs(source, header, tensors=1)
-    with torch.device("meta"):
-        return _assemble(header, vision_config, text_config, dtype=torch.float32)
+    """The model of a checkpoint with shapes but no weights (torch's meta device); only the files' headers are read.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`, but for checksums and the content of the weights.
+    """
+    directory = atomic.readable_directory(directory)
+    header = _read_header(directory)
+    try:
+        return _skeleton(header, *_read_configs(directory, tensors=len(read_headers(directory))))
+    except ConfigError as error:
+        raise CheckpointError(f"{directory}: {error}") from error
 
 
 def _describe(model: VisionLanguageModel, info: Mapping[str, Any]) -> Header:
@@ -248,7 +255,7 @@ def _read_header(directory: Path) -> Header:
         raise CheckpointError(f"{path}: damaged: {place}: {first['msg']}") from error
 
 
-def _read_configs(directory: Path, header: Header, *, tensors: int) -> tuple[Any, Any]:
+def _read_configs(directory: Path, *, tensors: int) -> tuple[Any, Any]:
     """The configurations of encoder and language model. Both are closed: an unknown key is refused."""
     path = directory / CONFIG_FILE
     content = atomic.read_json(path)
@@ -262,11 +269,10 @@ def _read_configs(directory: Path, header: Header, *, tensors: int) -> tuple[Any
         if not isinstance(content.get(key), dict):
             raise CheckpointError(f"{path}: damaged: no {key}")
         config = parse_config(content[key], where=f"{CONFIG_FILE}: {key}", closed=True)
-        if getattr(config, "num_hidden_layers", 0) > tensors:  # Or the skeleton alone would take for ever.
-            raise CheckpointError(f"{path}: {key} asks for {config.num_hidden_layers} layers, with {tensors} tensors")
+        layers = max(count for name in _LAYER_COUNTS if isinstance(count := getattr(config, name, 0), int))
+        if layers > tensors:  # Building even the skeleton would take for ever.
+            raise CheckpointError(f"{path}: {key} asks for {layers} layers, but there are {tensors} tensors in all")
         configs.append(config)
-    if connector_depth(header.connector) > tensors:
-        raise CheckpointError(f"{path}: connector {header.connector} with {tensors} tensors in all")
     return configs[0], configs[1]
 
 

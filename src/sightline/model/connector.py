@@ -43,12 +43,15 @@ def _identity(depth: int, vision_width: int, language_width: int) -> list[nn.Mod
     return [nn.Identity()]
 
 
-# LLaVA's multimodal_projector/builder.py; N in mlpNx_gelu is the number of linear layers, at least 2.
+# LLaVA's multimodal_projector/builder.py; N in mlpNx_gelu is the number of linear layers. LLaVA takes any N; more than
+# a few never helped anyone, and a checkpoint must not make us build a million.
 CONNECTORS: dict[str, Callable[[int, int, int], list[nn.Module]]] = {
     "linear": _mlp,
     "mlpNx_gelu": _mlp,
     "identity": _identity,
 }
+
+_MLP_DEPTHS = {f"mlp{depth}x_gelu": depth for depth in range(2, 33)}
 
 
 def connector_depth(kind: str) -> int:
@@ -59,11 +62,12 @@ def connector_depth(kind: str) -> int:
     """
     if kind in ("identity", "linear"):
         return int(kind == "linear")
-    depth = kind.removeprefix("mlp").removesuffix("x_gelu")
-    if kind == f"mlp{depth}x_gelu" and depth.isdecimal() and depth.isascii() and int(depth) >= 2:
-        return int(depth)
+    if kind in _MLP_DEPTHS:
+        return _MLP_DEPTHS[kind]
     hint = nearest(kind, ["linear", "mlp2x_gelu", "mlp3x_gelu", "identity"])
-    raise ConfigError(f'connector "{kind}" is none of {", ".join(CONNECTORS)} (N at least 2){hint}')
+    raise ConfigError(
+        f'connector "{kind}" is none of {", ".join(CONNECTORS)} (N from 2 to {max(_MLP_DEPTHS.values())}){hint}'
+    )
 
 
 def build_connector(kind: str, *, vision_width: int, language_width: int) -> Connector:

@@ -7,6 +7,7 @@ patches, and which parameters matter is found by following one blank picture thr
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
@@ -186,11 +187,16 @@ def _cut(backbone: nn.Module, *, run: int) -> str:
 
 @contextmanager
 def _listen(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the hidden states that `layer` puts out while the block runs."""
+    """Collect the hidden states that `layer` puts out while the block runs, in this thread.
+
+    Another thread may be running the same encoder on somebody else's picture.
+    """
     heard: list[Tensor] = []
+    listener = threading.get_ident()
 
     def hear(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        heard.append(output[0] if isinstance(output, tuple) else output)
+        if threading.get_ident() == listener:
+            heard.append(output[0] if isinstance(output, tuple) else output)
 
     handle = layer.register_forward_hook(hear)
     try:

@@ -74,9 +74,9 @@ class VisionLanguageModel(nn.Module):
         Args:
             input_ids: int64[B, T]
             pixels: float32[N, 3, H, W], N images for the whole batch in reading order.
-            attention_mask: bool or int64[B, T], 0 at padding. Leave it out for packed rows: transformers keeps the
-                samples of a row apart only where `position_ids` restart at 0 and there is no mask (and no cache).
-            position_ids: int64[B, T]
+            attention_mask: bool or int64[B, T], 0 at padding. Leave it out for packed rows.
+            position_ids: int64[B, T]. Without a mask, transformers begins a new sample wherever they do not rise by
+                one, and keeps the samples of a row apart; with a mask (or a cache) it would mix them.
             keep: int64[n], the same positions in every row; only these pass through the output head.
             ids: names of the rows, for messages.
         """

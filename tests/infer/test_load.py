@@ -1,0 +1,108 @@
+"""From a directory to an assistant: what training wrote answers as before; anything else is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sightline import atomic
+from sightline.errors import CheckpointError
+from sightline.infer import load
+from sightline.infer.chat import ChatSession
+from sightline.infer.sampling import Sampling
+from tests.infer.test_chat import RED
+from tests.tiny_checkpoint import save_assistant, tiny_assistant, tiny_processor
+
+
+def answer_ids(model: Any, processor: Any) -> list[int]:
+    session = ChatSession(model=model, processor=processor, sampling=Sampling(max_new_tokens=6))
+    session.ask("What color is it?", [RED])
+    assert session.last is not None
+    return session.last.prompt_ids + session.last.answer_ids
+
+
+@pytest.mark.parametrize(("family", "template"), [("qwen2.5", "own"), ("llama-2", "vicuna_v1")])
+def test_a_saved_assistant_answers_as_before(tmp_path: Path, family: str, template: str) -> None:
+    model, processor = tiny_assistant(family, template=template, image_policy="crop", max_length=99)
+    loaded, again = load(save_assistant(tmp_path / "run", model, processor))
+    assert again.settings == processor.settings
+    assert not loaded.training
+    assert answer_ids(loaded, again) == answer_ids(model, processor)
+
+
+def test_weights_come_in_the_type_that_is_asked_for(tmp_path: Path) -> None:
+    model, _ = load(save_assistant(tmp_path / "run", *tiny_assistant()), dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+def test_a_checkpoint_put_aside_by_a_killed_save_is_found(tmp_path: Path) -> None:
+    model, processor = tiny_assistant()
+    save_assistant(tmp_path / "run", model, processor).rename(tmp_path / ".run.old")
+    assert answer_ids(*load(tmp_path / "run")) == answer_ids(model, processor)
+
+
+def refused(directory: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load(directory)
+    assert "\n" not in str(caught.value)
+    assert str(directory) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    assert "no such directory" in refused(tmp_path / "none")
+
+
+def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    assert "directory" in refused(tmp_path / "model.safetensors")
+
+
+def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
+    assert "not a Sightline checkpoint" in refused(tmp_path)
+
+
+def edited(directory: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A checkpoint whose `info` was changed and sealed again."""
+    save_assistant(directory, *tiny_assistant())
+    header = json.loads((directory / "sightline.json").read_text())
+    change(header["info"])
+    (directory / "sightline.json").write_text(json.dumps(header))
+    (directory / "manifest.json").unlink()
+    atomic.write_manifest(directory)
+    return directory
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda info: info.pop("processor"), id="none"),
+        pytest.param(lambda info: info.update(processor=[]), id="a list"),
+        pytest.param(lambda info: info["processor"].pop("image_mean"), id="without the mean"),
+        pytest.param(lambda info: info["processor"].pop("max_length"), id="without the length"),
+        pytest.param(lambda info: info["processor"].update(tiles=4), id="with a setting of a later version"),
+        pytest.param(lambda info: info["processor"].update(image_mean=3), id="mean is a number"),
+    ],
+)
+def test_processor_settings_that_cannot_be_used_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    assert "processor settings" in refused(edited(tmp_path / "run", change))
+
+
+def test_a_tokenizer_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
+    model, _ = tiny_assistant("qwen2.5")
+    assert "not of one checkpoint" in refused(save_assistant(tmp_path / "run", model, tiny_processor("llama-3")))
+
+
+def test_one_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    weights = save_assistant(tmp_path / "run", *tiny_assistant()) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 1
+    weights.write_bytes(content)
+    assert "checksum" in refused(tmp_path / "run")
