@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from sightline.data.mixture import batch_indexes
 from sightline.data.processor import Example
 from sightline.data.tokens import IGNORE
+from sightline.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,14 +89,24 @@ def micro_batches(examples: Sequence[Example], *, size: int, pad_id: int) -> lis
     return [collate(ordered[start : start + size], pad_id=pad_id) for start in range(0, len(ordered), size)]
 
 
-class _Steps(Dataset[list[Batch]]):
-    """Step number -> its micro-batches."""
+class _Refusal(NamedTuple):
+    """A `DataError` on its way out of a worker process: torch would raise another exception in its place."""
+
+    message: str
+    reason: str
+
+
+class _Steps(Dataset[list[Batch] | _Refusal]):
+    """Step number -> its micro-batches, or why there are none."""
 
     def __init__(self, make: Callable[[int], list[Batch]]) -> None:
         self._make = make
 
-    def __getitem__(self, step: int) -> list[Batch]:
-        return self._make(step)
+    def __getitem__(self, step: int) -> list[Batch] | _Refusal:
+        try:
+            return self._make(step)
+        except DataError as error:
+            return _Refusal(str(error), error.reason)
 
 
 class StepMaker:
@@ -116,7 +128,11 @@ class StepMaker:
 
 
 def steps(make: StepMaker, *, start: int, stop: int, workers: int, pin_memory: bool = False) -> Iterator[list[Batch]]:
-    """The micro-batches of the steps from `start` to `stop`, made ahead by `workers` processes (0: in this one)."""
+    """The micro-batches of the steps from `start` to `stop`, made ahead by `workers` processes (0: in this one).
+
+    Raises:
+        DataError: at the step that a picture fails in.
+    """
     loader = DataLoader(
         _Steps(make),
         batch_size=None,
@@ -125,4 +141,7 @@ def steps(make: StepMaker, *, start: int, stop: int, workers: int, pin_memory: b
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    for made in loader:
+        if isinstance(made, _Refusal):
+            raise DataError(made.message, reason=made.reason)
+        yield made

@@ -16,6 +16,7 @@ from PIL import Image
 from sightline.data.processor import Processor
 from sightline.data.sample import ImageRef, Turn, canonical_content
 from sightline.data.tokens import collapse_images
+from sightline.data.values import checked_text
 from sightline.infer.generate import Prompt, StopRule, decode_steps
 from sightline.infer.sampling import Sampling
 from sightline.model.vlm import VisionLanguageModel
@@ -62,8 +63,15 @@ class ChatSession:
         return self.last.answer
 
     def stream(self, text: str, images: Sequence[Image.Image] = ()) -> Iterator[str]:
-        """The answer piece by piece. Only a complete answer enters the history."""
+        """The answer piece by piece. Only a complete answer enters the history.
+
+        Raises:
+            DataError: the words could not stand in a data file either, or the template has no form for the turns.
+            ConfigError: the conversation is longer than the language model's context.
+        """
         started = time.perf_counter()
+        for key, words in (("question", text), ("system", self.system or "")):
+            checked_text(words, key)
         question = Turn(role="user", content=_question(text, first=len(self.pictures), count=len(images)))
         ids = self.processor.prompt([*self.turns, question], system=self.system)
         prompt = Prompt(ids=ids, pixels=self.processor.pixels([*self.pictures, *images]))

@@ -35,7 +35,7 @@ def load(
         processor = load_processor(path, settings)
     except (KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}/sightline.json: processor settings that this version cannot read: {error}; update or train it again"
+            f"{path}/sightline.json: processor settings this version cannot read: {error}; update, or train it again"
         ) from error
     if processor.image_token_id != model.image_token_id:
         raise CheckpointError(

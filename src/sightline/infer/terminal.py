@@ -42,6 +42,9 @@ def converse(
         except KeyboardInterrupt:
             out.write("\n")
             continue
+        except UnicodeDecodeError:
+            out.write("that was not UTF-8; type it again\n")
+            continue
         if line == "/exit":
             return
         try:
@@ -49,16 +52,17 @@ def converse(
                 out.write(_command(line, session, waiting) + "\n")
             elif line:
                 _answer(line, session, waiting, out)
-                waiting.clear()
         except SightlineError as error:
             out.write(f"{error}\n")
 
 
-def _answer(line: str, session: ChatSession, waiting: Sequence[Image.Image], out: TextIO) -> None:
+def _answer(line: str, session: ChatSession, waiting: list[Image.Image], out: TextIO) -> None:
+    """Shows the answer. Pictures of a question that was not answered to its end wait for the next one."""
     try:
         for piece in session.stream(line, list(waiting)):
             out.write(piece)
             out.flush()
+        waiting.clear()
     except KeyboardInterrupt:
         out.write(" (stopped)")
     out.write("\n")

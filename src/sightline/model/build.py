@@ -91,11 +91,12 @@ def without_initialisation() -> Iterator[None]:
         yield
 
 
-def compute_buffers(model: Any) -> None:
-    """Compute what no file stores (rotary frequencies, position ids) in a model made `without_initialisation`.
+def finish_without_weights(model: Any) -> None:
+    """Finish a model made `without_initialisation`, but for its weights.
 
-    Most models do so when they are made; transformers only promises it for `init_weights`, which leaves alone the
-    tensors that carry this mark.
+    Ties the matrices that are one, and computes what no file stores (rotary frequencies, position ids). Most models
+    compute it when they are made; transformers only promises it for `init_weights`, which leaves alone the tensors that
+    carry this mark.
     """
     for tensor in model.state_dict(keep_vars=True).values():
         tensor._is_hf_initialized = True
@@ -161,11 +162,9 @@ def _check_class(config: Any, mapping: Mapping[type, type], *, part: str) -> Non
 
 def _make(auto: Any, config: Any, *, dtype: torch.dtype, part: str) -> Any:
     try:
-        model = auto.from_config(config, dtype=dtype, trust_remote_code=False)
+        return auto.from_config(config, dtype=dtype, trust_remote_code=False)
     except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ConfigError(f"{part}: {config.model_type} cannot be built: {first_line(error)}") from error
-    model.tie_weights()  # transformers does so itself, but not while initialisation is off.
-    return model
 
 
 def _load(auto: Any, spec: str, config: Any, *, part: str, dtype: torch.dtype) -> tuple[Any, set[str]]:

@@ -26,7 +26,12 @@ from torch import Tensor
 
 from sightline import __version__, atomic
 from sightline.errors import CheckpointError, ConfigError
-from sightline.model.build import compute_buffers, language_from_config, vision_from_config, without_initialisation
+from sightline.model.build import (
+    finish_without_weights,
+    language_from_config,
+    vision_from_config,
+    without_initialisation,
+)
 from sightline.model.configs import first_line, parse_config, portable_config
 from sightline.model.connector import build_connector
 from sightline.model.layout import CONFIG_KEYS, projector_fillers, standard_config, standard_obstacle, tensor_name
@@ -131,8 +136,8 @@ def load_checkpoint(
         check_headers(headers, _file_tensors(skeleton) | _fillers(skeleton, header), where=directory)
         with without_initialisation():
             model = _assemble(header, *configs, dtype=dtype)
-        compute_buffers(model.vision.backbone)
-        compute_buffers(model.language)
+        finish_without_weights(model.vision.backbone)
+        finish_without_weights(model.language)
     except ConfigError as error:
         raise CheckpointError(f"{directory}: {error}") from error
     _fill(model, header, read_tensors(directory, headers), where=directory)

@@ -78,7 +78,7 @@ def _one_step(run: Run, batches: list[Batch], log: RunLog) -> None:
     factor = rate_at(state.step, total=run.total, warmup=settings.warmup, schedule=settings.schedule)
     set_rates(run.optimizer, factor)
     torch.manual_seed(run.recipe.seed * 1_000_003 + state.step)  # dropout: a function of seed and step, like the batch
-    run.model.train()
+    _set_modes(run)
     result = take_step(run.model, run.optimizer, batches, clip=settings.clip, dtype=run.dtype)
     seconds = time.perf_counter() - started
     tokens = sum(batch.tokens for batch in batches)
@@ -101,6 +101,17 @@ def _one_step(run: Run, batches: list[Batch], log: RunLog) -> None:
         row["skipped"] = list(result.suspects)
     log.step(row, write=not result.finite or state.step % settings.log_every == 0 or state.step == run.total)
     _count_bad(run, result, log)
+
+
+def _set_modes(run: Run) -> None:
+    """Training mode for what trains; a frozen part answers as it will later, without dropout.
+
+    A frozen language model is in training mode all the same when it recomputes activations: transformers recomputes in
+    that mode alone.
+    """
+    settings = run.recipe.train
+    for name, part in run.model.parts().items():
+        part.train(name in settings.lr or (name == "language" and settings.gradient_checkpointing))
 
 
 def _count_bad(run: Run, result: StepResult, log: RunLog) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -22,6 +22,7 @@ from sightline.config import dump_recipe, fingerprint
 from sightline.data.loader import Batch, StepMaker, collate
 from sightline.data.mixture import total_steps
 from sightline.data.processor import Processor
+from sightline.data.sample import Rejection
 from sightline.errors import CheckpointError, ConfigError
 from sightline.model.checkpoint import save_checkpoint
 from sightline.model.vlm import VisionLanguageModel
@@ -101,6 +102,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     validation = read_sources(recipe.validation, processor, bad=recipe.bad_samples, say=say)
     mark = fingerprint(recipe) + ":" + samples.fingerprint
     lock = _claim(directory, recipe, mark, new=new)
+    _write_refused(directory, [*samples.refused, *validation.refused])
     total = recipe.train.steps or total_steps(
         num_samples=len(samples), batch=recipe.train.batch, epochs=recipe.train.epochs or 1
     )
@@ -169,6 +171,12 @@ def _claim(directory: Path, recipe: Recipe, mark: str, *, new: bool) -> TextIO:
     write_atomic(owner, json.dumps({"fingerprint": mark}) + "\n")
     write_atomic(recipe_file, dump_recipe(recipe))
     return lock
+
+
+def _write_refused(directory: Path, refused: list[Rejection]) -> None:
+    """The samples that are left out, one a line, for whoever mends them."""
+    if refused:
+        write_atomic(directory / "bad_samples.jsonl", "".join(json.dumps(asdict(found)) + "\n" for found in refused))
 
 
 def _lock(directory: Path) -> TextIO:

@@ -23,12 +23,16 @@ from sightline.recipe import BadSamples, DataSource
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSet:
-    """Samples with the folder of their pictures. `fingerprint` is a hash of the data files and of what was left out."""
+    """Samples with the folder of their pictures.
+
+    `fingerprint` is a hash of the data files and of what was left out; `refused` says what that was, and why.
+    """
 
     processor: Processor
     samples: tuple[Sample, ...]
     roots: tuple[Path, ...]
     fingerprint: str
+    refused: tuple[Rejection, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -50,32 +54,29 @@ def read_sources(
     digest = hashlib.sha256()
     samples: list[Sample] = []
     roots: list[Path] = []
-    reasons: Counter[str] = Counter()
-    first: DataError | None = None
+    refused: list[Rejection] = []
     for number, source in enumerate(sources):
         path, root = _locate(source, number)
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-        rejected: list[Rejection] = []
-        for sample in read_samples(
-            path, on_reject=rejected.append, number_repeated_ids=source.repeated_ids == "number"
-        ):
-            try:
-                _check(sample, processor, root)
-            except DataError as error:
-                first = first or DataError(f"{sample.source}: id {sample.id}: {error}", reason=error.reason)
-                reasons[error.reason] += 1
-                continue
-            samples.append(sample)
-            roots.append(root)
-        if rejected:
-            first = first or DataError(rejected[0].message, reason=rejected[0].reason)
-            reasons.update(rejection.reason for rejection in rejected)
-    _judge(reasons, first, good=len(samples), bad=bad, say=say)
+        for sample in read_samples(path, on_reject=refused.append, number_repeated_ids=source.repeated_ids == "number"):
+            fault = _fault(sample, processor, root)
+            if fault is None:
+                samples.append(sample)
+                roots.append(root)
+            else:
+                refused.append(fault)
+    _judge(refused, good=len(samples), bad=bad, say=say)
     if sources and not samples:
         raise DataError(f"{sources[0].path}: no samples; give a file with at least one", reason="no_samples")
-    digest.update(repr(sorted(reasons.items())).encode())
-    return SampleSet(processor=processor, samples=tuple(samples), roots=tuple(roots), fingerprint=digest.hexdigest())
+    digest.update("".join(rejection.message for rejection in refused).encode())
+    return SampleSet(
+        processor=processor,
+        samples=tuple(samples),
+        roots=tuple(roots),
+        fingerprint=digest.hexdigest(),
+        refused=tuple(refused),
+    )
 
 
 def _locate(source: DataSource, number: int) -> tuple[Path, Path]:
@@ -90,27 +91,34 @@ def _locate(source: DataSource, number: int) -> tuple[Path, Path]:
     return path, root
 
 
-def _check(sample: Sample, processor: Processor, root: Path) -> None:
-    processor.encode(sample)
-    for path in sample.images:
-        check_image(path, root=root)
+def _fault(sample: Sample, processor: Processor, root: Path) -> Rejection | None:
+    """Why the sample cannot be trained on, if it cannot: its tokens, or the header of a picture."""
+    try:
+        processor.encode(sample)
+        for path in sample.images:
+            check_image(path, root=root)
+    except DataError as error:
+        file, _, line = sample.source.partition(":")
+        message = str(error) if str(error).startswith(sample.source) else f"{sample.source}: id {sample.id}: {error}"
+        number = int(line.split("[")[0]) if line.split("[")[0].isdigit() else 0
+        return Rejection(file=file, line=number, key="", reason=error.reason, message=message)
+    return None
 
 
-def _judge(
-    reasons: Counter[str], first: DataError | None, *, good: int, bad: BadSamples, say: Callable[[str], None]
-) -> None:
-    """Stops when more samples are bad than the recipe allows; otherwise says how many were left out and why."""
-    if first is None:
+def _judge(refused: Sequence[Rejection], *, good: int, bad: BadSamples, say: Callable[[str], None]) -> None:
+    """Stops when more samples are bad than the recipe allows; otherwise says how many are left out and why."""
+    if not refused:
         return
-    count = reasons.total()
-    counts = ", ".join(f"{reason} {number}" for reason, number in reasons.most_common())
+    first, count = refused[0], len(refused)
+    by_reason = Counter(rejection.reason for rejection in refused).most_common()
+    counts = ", ".join(f"{reason} {number}" for reason, number in by_reason)
     if bad.policy == "fail":
         more = f" ({count} bad samples in all: {counts})" if count > 1 else ""
-        raise DataError(f"{first}{more}; mend the data, or set bad_samples.policy: skip", reason=first.reason)
+        raise DataError(f"{first.message}{more}; mend the data, or set bad_samples.policy: skip", reason=first.reason)
     if count > bad.max_fraction * (good + count):
         raise DataError(
             f"{count} of {good + count} samples are bad ({counts}), more than bad_samples.max_fraction "
-            f"{bad.max_fraction}; the first: {first}",
+            f"{bad.max_fraction}; the first: {first.message}",
             reason=first.reason,
         )
     say(f"left out {count} of {good + count} samples: {counts}")

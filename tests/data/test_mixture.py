@@ -1,0 +1,86 @@
+"""The order of the samples: everything once per epoch, and nothing but four numbers decides it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from sightline.data.mixture import batch_indexes, total_steps
+
+
+def row(*, steps: int, num_samples: int, batch: int, seed: int = 0) -> list[int]:
+    """The indexes of the first steps, one after the other."""
+    return [
+        index
+        for step in range(steps)
+        for index in batch_indexes(step, num_samples=num_samples, batch=batch, seed=seed)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "batch"), [(1, 1), (1, 5), (7, 1), (7, 3), (7, 7), (7, 8), (7, 20), (12, 4), (100, 32)]
+)
+def test_every_sample_comes_exactly_once_per_epoch(num_samples: int, batch: int) -> None:
+    epochs = 6
+    found = row(steps=-(-num_samples * epochs // batch), num_samples=num_samples, batch=batch)
+    for epoch in range(epochs):
+        assert sorted(found[epoch * num_samples : (epoch + 1) * num_samples]) == list(range(num_samples))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 16])
+def test_the_order_does_not_depend_on_the_batch_size(batch: int) -> None:
+    wanted = row(steps=48, num_samples=11, batch=1, seed=3)
+    assert row(steps=-(-48 // batch), num_samples=11, batch=batch, seed=3)[:48] == wanted
+
+
+def test_a_batch_is_a_pure_function_of_its_step() -> None:
+    """Steps asked for in any order, in another process too, with whatever random state."""
+    steps = [9, 0, 400, 3, 9, 1]
+    forwards = {step: batch_indexes(step, num_samples=10, batch=4, seed=1) for step in sorted(set(steps))}
+    assert all(batch_indexes(step, num_samples=10, batch=4, seed=1) == forwards[step] for step in steps)
+    program = (
+        "import random, numpy; numpy.random.seed(9); random.seed(9)\n"
+        "from sightline.data.mixture import batch_indexes\n"
+        f"print({{step: batch_indexes(step, num_samples=10, batch=4, seed=1) for step in {sorted(forwards)}}})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(forwards)
+
+
+def test_epochs_and_seeds_differ() -> None:
+    orders = [tuple(row(steps=1, num_samples=50, batch=50, seed=seed)) for seed in range(5)]
+    orders += [tuple(batch_indexes(epoch, num_samples=50, batch=50, seed=0)) for epoch in range(1, 5)]
+    assert len(set(orders)) == len(orders)
+    assert tuple(range(50)) not in orders
+
+
+def test_every_sample_reaches_every_place() -> None:
+    first = Counter(batch_indexes(epoch, num_samples=4, batch=4, seed=0)[0] for epoch in range(400))
+    assert set(first) == {0, 1, 2, 3}
+    assert all(60 < count < 140 for count in first.values())
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "batch", "epochs", "expected"),
+    [
+        (8, 4, 1, 2),
+        (9, 4, 1, 3),
+        (7, 4, 1, 2),
+        (1, 128, 1, 1),
+        (10, 4, 0.5, 2),
+        (10, 4, 0.01, 1),
+        (10, 5, 1.5, 3),
+        (10, 10, 3, 3),
+        # 0.1 * 30 is 3.0000000000000004 in floats: still three samples, one step
+        (30, 3, 0.1, 1),
+        (3, 1, 1 / 3, 1),
+        # LLaVA-1.5: 558,128 captions, then 665,298 conversations
+        (558_128, 256, 1, 2181),
+        (665_298, 128, 1, 5198),
+    ],
+)
+def test_total_steps(num_samples: int, batch: int, epochs: float, expected: int) -> None:
+    assert total_steps(num_samples=num_samples, batch=batch, epochs=epochs) == expected
