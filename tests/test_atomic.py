@@ -60,6 +60,31 @@ def test_a_new_directory_is_sealed_with_sizes_and_checksums(tmp_path: Path) -> N
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_everything_is_on_the_disk_before_the_manifest_counts(
+    in_place: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    make(tmp_path / "out", "new", in_place=in_place)
+    staging = tmp_path / ".out.tmp"
+    sealed = synced.index(staging / ".manifest.json.tmp")
+    assert {staging / "inner" / "notes.txt", staging / "weights.bin", staging / "inner"} <= set(synced[:sealed])
+    assert synced[sealed + 1] == staging
+    assert synced[-1] == (tmp_path / "out" if in_place else tmp_path)
+
+
+def test_a_failed_save_after_a_kill_keeps_what_was_put_aside(tmp_path: Path) -> None:
+    make(tmp_path / "out", "old")
+    (tmp_path / "out").rename(tmp_path / ".out.old")  # as a kill between the two renames leaves it
+    with pytest.raises(OSError, match="disk full"):
+        make_until_disk_full(tmp_path / "out")
+    assert content(atomic.readable_directory(tmp_path / "out")) == "old"
+    make(tmp_path / "out", "new")
+    assert content(tmp_path / "out") == "new"
+    assert leftovers(tmp_path) == []
+
+
 def test_an_existing_directory_is_replaced_whole(tmp_path: Path) -> None:
     make(tmp_path / "out", "old")
     with atomic.new_directory(tmp_path / "out") as staging:

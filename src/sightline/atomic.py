@@ -188,9 +188,7 @@ def new_directory(target: Path, *, info: Mapping[str, object] | None = None, in_
     Raises:
         CheckpointError: `target` holds files that are not ours to replace.
     """
-    staging, aside = _beside(target, "tmp"), _beside(target, "old")
-    if aside.is_dir() and not target.exists():
-        aside.rename(target)  # A save was killed between its two renames: what it put aside is still the valid one.
+    staging = _beside(target, "tmp")
     if not in_place:
         _check_replaceable(target)
     if staging.exists():
@@ -199,7 +197,7 @@ def new_directory(target: Path, *, info: Mapping[str, object] | None = None, in_
     try:
         yield staging
         write_manifest(staging, info)
-        _move_files(staging, target) if in_place else _swap(staging, target, aside)
+        _move_files(staging, target) if in_place else _swap(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -222,7 +220,8 @@ def _check_replaceable(target: Path) -> None:
         raise CheckpointError(f"{target}: holds other files than a checkpoint's, such as {foreign[0]}: move them")
 
 
-def _swap(staging: Path, target: Path, aside: Path) -> None:
+def _swap(staging: Path, target: Path) -> None:
+    aside = _beside(target, "old")
     fault_point("before_rename")
     if target.exists():
         shutil.rmtree(aside, ignore_errors=True)

@@ -50,10 +50,11 @@ def train(
 ) -> None:
     """Train one stage. Started again, a run continues from its newest whole checkpoint."""
     from sightline.config import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])  # before the slow imports: a typo is answered at once
     from sightline.train.loop import train as run_training
     from sightline.train.run import prepare
 
-    loaded = load_recipe(recipe, overrides or [])
     print(run_training(prepare(loaded, new=new, say=_say)))
 
 
@@ -71,14 +72,14 @@ def chat(
     as_json: JsonFlag = False,
 ) -> None:
     """Ask about pictures: one answer, or a conversation in the terminal."""
+    if as_json and prompt is None:
+        raise SightlineError("--json needs --prompt: it prints one answer")
     from sightline.data.image import open_image
     from sightline.infer.chat import ChatSession, choose_device
     from sightline.infer.load import load
     from sightline.infer.sampling import Sampling
     from sightline.infer.terminal import converse
 
-    if as_json and prompt is None:
-        raise SightlineError("--json needs --prompt: it prints one answer")
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed)
     pictures = [open_image(path) for path in image or []]
     model, processor = load(checkpoint, device=choose_device())
@@ -129,9 +130,11 @@ def describe(
 ) -> None:
     """Parameters per part and tokens per picture, from configurations alone: no weights are loaded."""
     from sightline.config import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
     from sightline.train.describe import describe_recipe, table
 
-    found = describe_recipe(load_recipe(recipe, overrides or []))
+    found = describe_recipe(loaded)
     print(json.dumps(found) if as_json else table(found))
 
 
@@ -175,7 +178,8 @@ def run(command: Callable[..., object]) -> int:
         return 0
     except Exception as error:
         if type(error).__module__.partition(".")[0] in ("click", "typer") and hasattr(error, "format_message"):
-            _say(f"sightline: {error.format_message()}")
+            message = error.format_message()
+            _say(message if message.startswith("Usage:") else f"sightline: {message}")  # no command: the whole help
             return 2
         raise
     return 0

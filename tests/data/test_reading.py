@@ -114,6 +114,25 @@ def test_a_giant_line_is_refused_after_reading_a_little_of_it(
     assert caught.value.reason == "sample_too_long"
 
 
+def test_a_whole_record_above_the_limit_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_RECORD_CHARS", 1000)
+    assert len(records(tmp_path, json.dumps({"a": "x" * 991}))) == 1
+    with pytest.raises(DataError) as caught:
+        records(tmp_path, json.dumps({"a": "x" * 1001}))
+    assert caught.value.reason == "sample_too_long"
+
+
+def test_the_line_of_a_bad_byte_counts_what_is_still_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 8)
+    with pytest.raises(DataError, match=r"data\.json:3: .*UTF-8"):
+        records(tmp_path, b'{"a": 1}\n{"b":\n "cccccccccccccccc\xff"}')
+
+
+def test_a_number_cut_by_the_end_of_the_window_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 3)
+    assert [record.value for record in records(tmp_path, "[12345, 67890]")] == [12345, 67890]
+
+
 def test_the_window_does_not_keep_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "CHUNK_BYTES", 256)
     sizes: list[int] = []

@@ -64,6 +64,7 @@ REJECTED: dict[str, tuple[Any, str, str]] = {
     "id of digits after a point": (llava(id=1.5), "id_invalid", "id"),
     "id empty": (llava(id=" "), "id_invalid", "id"),
     "image misspelt": (llava(imgae="a.jpg"), "unknown_key", "imgae"),
+    "unknown key with a line end": (llava(**{"a\nb": 1}), "unknown_key", "a\\nb"),
     "no conversation": (llava(conversations=UNSET), "conversation_missing", "conversations"),
     "two conversations": (llava(messages=[]), "conversation_missing", "conversations"),
     "conversations null": (llava(conversations=None), "conversation_invalid", "conversations"),
@@ -74,6 +75,10 @@ REJECTED: dict[str, tuple[Any, str, str]] = {
     "value missing": (llava({"from": "human"}, TELL), "text_invalid", "conversations[0].value"),
     "value null": (llava({**ASK, "value": None}, TELL), "text_invalid", "conversations[0].value"),
     "value a number": (llava(ASK, {**TELL, "value": 3}), "text_invalid", "conversations[1].value"),
+    "value a list": (llava({**ASK, "value": ["Why?"]}, TELL), "text_invalid", "conversations[0].value"),
+    "value a list of parts": (
+        llava({**ASK, "value": [text_part("Why?")]}, TELL), "text_invalid", "conversations[0].value",
+    ),
     "role unknown": (llava({**ASK, "from": "humam"}, TELL), "role_unknown", "conversations[0].from"),
     "role null": (llava({**ASK, "from": None}, TELL), "role_unknown", "conversations[0].from"),
     "image null": (llava(image=None), "image_invalid", "image"),
@@ -95,6 +100,11 @@ REJECTED: dict[str, tuple[Any, str, str]] = {
     ),
     "marks in two turns, one file": (llava(SEE, TELL, SEE, TELL, image="a.jpg"), "image_count", "image"),
     "two files, one mark": (llava(SEE, TELL, image=["a.jpg", "b.jpg"]), "image_count", "image"),
+    "image part without a file": (messages(("user", [{"type": "image"}])), "image_count", "image"),
+    "mark besides a file of its own": (
+        messages(("user", [{"type": "image", "image": "a.jpg"}]), ("assistant", "So."), ("user", "<image> Why?")),
+        "image_count", "image",
+    ),
     "mark in the question and in the answer": (
         llava(SEE, {**TELL, "value": "<image>"}, image="a.jpg"), "image_misplaced", "conversations[1].value",
     ),
@@ -104,6 +114,10 @@ REJECTED: dict[str, tuple[Any, str, str]] = {
     "mark in the system text": (
         llava({"from": "system", "value": "<image>"}, ASK, TELL, image="a.jpg"), "image_misplaced",
         "conversations[0].value",
+    ),
+    "mark in a text part of the answer": (
+        messages(("user", "<image>"), ("assistant", [text_part("<image>")]), ("user", "?"), image="a.jpg"),
+        "image_misplaced", "messages[1].content[0].text",
     ),
     "image part in the answer": (
         messages(("user", "?"), ("assistant", [{"type": "image"}]), image="a.jpg"), "image_misplaced",
@@ -289,6 +303,9 @@ def test_a_single_picture_comes_first_and_several_stay(pieces: Content, content:
                      ("z.jpg", "a.jpg"), [(FIRST, SECOND)], id="own file, then the next file"),
         pytest.param(messages(("user", [{"type": "image"}, text_part("<image>")]), image="a.jpg"),
                      ("a.jpg",), [(FIRST, "\n<image>")], id="text part with a mark"),
+        pytest.param(messages(("user", [{"type": "image", "text": None}, {**text_part("Why?"), "image": None}]),
+                              image="a.jpg"),
+                     ("a.jpg",), [(FIRST, "\nWhy?")], id="keys that are null"),
     ],
 )  # fmt: skip
 def test_pictures_are_numbered_in_reading_order(

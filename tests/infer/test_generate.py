@@ -104,7 +104,7 @@ def test_an_answer_ends_where_the_context_does_in_a_batch_as_alone() -> None:
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers() -> None:
-    with pytest.raises(ConfigError, match="takes 38 positions.*has 30.*reset"):
+    with pytest.raises(ConfigError, match=r"takes 38 positions.*has 30.*reset"):
         generate(small_context(30), PROMPTS, sampling=Sampling(), stop=never())
 
 

@@ -22,7 +22,7 @@ Reasons of a `Rejection`, besides those of `reading`: `sample_not_object`, `unkn
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -104,7 +104,7 @@ def _parse(record: Record) -> Sample:
         raise SampleError("", "sample_not_object", found=show(value), expected="a sample {...}", fix=fix)
     check_keys(value, _SAMPLE_KEYS, "", "unknown_key")
     identity = _identity(value)
-    pictures = _Pictures(_named_images(value))
+    pictures = _Pictures(_named_images(value), has_parts=_shows_parts(value))
     system, turns = _conversation(value, pictures)
     pictures.check_count()
     return Sample(id=identity, images=tuple(pictures.paths), turns=turns, system=system, source=record.place)
@@ -158,26 +158,34 @@ def _path(value: object, key: str) -> str:
     return checked_text(value, key)
 
 
-@dataclass(slots=True)
+def _shows_parts(sample: dict[str, object]) -> bool:
+    """Whether a content part of a messages sample is a picture."""
+    turns = sample.get("messages")
+    contents = [turn.get("content") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return any(isinstance(part, dict) and part.get("type") in ("image", "image_url") for part in parts)
+
+
 class _Pictures:
     """Hands out a sample's files in reading order."""
 
-    named: list[str] | None
-    paths: list[str] = field(default_factory=list)
-    taken: int = 0
+    def __init__(self, named: list[str] | None, *, has_parts: bool) -> None:
+        self.expected = named is not None or has_parts  # whether a mark means anything in this sample
+        self.named = named or []
+        self.paths: list[str] = []
+        self.taken = 0
 
     def next(self, path: str | None = None) -> ImageRef:
         """The next place: for `path`, or for the next of the sample's named files (checked by `check_count`)."""
         if path is None:
+            path = self.named[self.taken] if self.taken < len(self.named) else ""
             self.taken += 1
-            named = self.named or []
-            path = named[self.taken - 1] if self.taken <= len(named) else ""
         self.paths.append(path)
         return ImageRef(index=len(self.paths) - 1)
 
     def check_count(self) -> None:
         """Every named file is seen exactly once."""
-        if self.named is None or self.taken == len(self.named):
+        if self.taken == len(self.named):
             return
         raise SampleError(
             "image", "image_count", found=f"{len(self.named)} files and {self.taken} places for them",
@@ -266,7 +274,7 @@ def _turn(entry: object, key: str, *, form: str, pictures: _Pictures) -> tuple[s
         )  # fmt: skip
     where = f"{key}.{content_key}"
     value = entry.get(content_key)
-    if isinstance(value, list):
+    if isinstance(value, list) and form == "messages":
         pieces = [_part(part, f"{where}[{number}]", ROLES[role], pictures) for number, part in enumerate(value)]
     else:
         pieces = _marked(checked_text(value, where), where, ROLES[role], pictures)
@@ -275,7 +283,7 @@ def _turn(entry: object, key: str, *, form: str, pictures: _Pictures) -> tuple[s
 
 def _marked(text: str, key: str, role: str, pictures: _Pictures) -> list[str | ImageRef]:
     """A string with its marks as places; in a sample without files every mark is text."""
-    if pictures.named is None or IMAGE_MARK not in text:
+    if not pictures.expected or IMAGE_MARK not in text:
         return [text]
     if role != "user":
         raise _misplaced(key, f"{IMAGE_MARK} in a turn of {role}")
@@ -288,7 +296,9 @@ def _marked(text: str, key: str, role: str, pictures: _Pictures) -> list[str | I
 
 
 def _part(part: object, key: str, role: str, pictures: _Pictures) -> str | ImageRef:
-    """One content part of the messages form: text, or a picture."""
+    """One content part of the messages form: text, or a picture. Keys that are null count as absent, as in tables."""
+    if isinstance(part, dict):
+        part = {name: value for name, value in part.items() if value is not None}
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(part, dict) or not isinstance(kind, str) or kind not in _PART_KEYS:
         raise SampleError(
@@ -300,7 +310,10 @@ def _part(part: object, key: str, role: str, pictures: _Pictures) -> str | Image
         )
     check_keys(part, _PART_KEYS[kind], key, "turn_invalid")
     if kind == "text":
-        return checked_text(part.get("text"), f"{key}.text")
+        text = checked_text(part.get("text"), f"{key}.text")
+        if role != "user" and pictures.expected and IMAGE_MARK in text:
+            raise _misplaced(f"{key}.text", f"{IMAGE_MARK} in a turn of {role}")
+        return text
     if role != "user":
         raise _misplaced(key, f"a picture in a turn of {role}")
     if kind == "image":

@@ -42,8 +42,9 @@ def check_keys(found: dict[str, object], allowed: Collection[str], key: str, rea
     unknown = [name for name in found if name not in allowed]
     if unknown:
         hint = nearest(unknown[0], allowed)
+        name = ascii(unknown[0])[1:-1][:60]  # it may hold line ends, or be endless
         raise SampleError(
-            f"{key}.{unknown[0]}" if key else unknown[0], reason, found="an unknown key",
+            f"{key}.{name}" if key else name, reason, found="an unknown key",
             expected=f"only {', '.join(sorted(allowed))}", fix=f"remove or rename it{hint}",
         )  # fmt: skip
 

@@ -98,7 +98,7 @@ def instruction_samples(scene: Scene) -> list[dict[str, Any]]:
     """A conversation about the scene and, for some scenes, a detailed description or a chain of reasoning."""
     rng = random.Random(f"instruct/{SEED}/{scene.index}")
     if rng.random() < 0.75:
-        turns = short_turns(exchanges(scene, rng, count=8))
+        turns = short_turns(exchanges(scene, rng, count=12))
     else:
         turns = [(asked.question, asked.sentence) for asked in exchanges(scene, rng, count=5)]
     samples = [_sample(scene, "conversation", turns)]

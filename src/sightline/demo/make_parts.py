@@ -17,8 +17,18 @@ from sightline.demo import pretrain_language, pretrain_vision
 from sightline.errors import ConfigError, nearest
 
 VISION_STEPS = 2800
-LANGUAGE_STEPS = 3600
+LANGUAGE_STEPS = 2400
 PARTS = ("vision", "language")
+
+
+def processor_name() -> str:
+    """What this machine computes with, as its system calls it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
 
 
 def make_part(part: str, output: Path, *, steps: int | None, say: Callable[[str], None]) -> None:
@@ -36,10 +46,10 @@ def make_part(part: str, output: Path, *, steps: int | None, say: Callable[[str]
         pretrain_vision.train(output, steps=taken, batch=128, pool=60_000, lr=1e-3)
     else:
         taken = steps or LANGUAGE_STEPS
-        pretrain_language.train(output, steps=taken, batch=32, lr=1.5e-3)
+        pretrain_language.train(output, steps=taken, batch=32, lr=2e-3)
     made = {
         "command": f"sightline parts {part} --output {output.name} --steps {taken}",
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

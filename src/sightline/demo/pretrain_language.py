@@ -54,7 +54,7 @@ def train_tokenizer(*, documents: int) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
-    split = [word for word in tiles() if len(tokenizer.encode(f" {word}").ids) != 1]
+    split = [word for word in tiles() if len(tokenizer.encode(f" {word}", add_special_tokens=False).ids) != 1]
     assert not split, f"words of the map that are more than one token: {split}"
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline.atomic import write_atomic
-from sightline.data.image import open_image
+from sightline.data.image import check_image, open_image
 from sightline.data.processor import Processor
-from sightline.data.sample import ImageRef, Turn
+from sightline.data.sample import ImageRef, Turn, canonical_content
 from sightline.errors import DataError
 from sightline.infer.chat import stop_rule
 from sightline.infer.generate import Prompt, generate
@@ -71,20 +71,28 @@ def read_questions(path: Path) -> list[Question]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a JSONL file of questions", reason="file_missing")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-            found.append(Question(**{**fields, "question_id": str(fields["question_id"])}))
-        except (ValueError, TypeError, KeyError) as error:
+            found.append(_question(json.loads(line)))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(
                 f"{path}:{number}: expected an object with question_id, image, text, answer, category; {error}",
                 reason="question_invalid",
             ) from error
     if not found:
-        raise DataError(f"{path}: no questions", reason="no_samples")
+        raise DataError(f"{path}: no questions; give a file with at least one", reason="no_samples")
     return found
+
+
+def _question(fields: dict[str, Any]) -> Question:
+    """One line's question; an id may be a number. `KeyError` or `TypeError` when it is none."""
+    question = Question(**{**fields, "question_id": str(fields["question_id"])})
+    for key in ("image", "text", "answer", "category"):
+        if not isinstance(fields[key], str):
+            raise TypeError(f"{key} is {fields[key]!r}, not a text")
+    return question
 
 
 def normalise(answer: str) -> str:
@@ -94,16 +102,21 @@ def normalise(answer: str) -> str:
 
 
 def swapped(questions: Sequence[Question]) -> list[str]:
-    """A picture of another question for each question: halfway around the list, and never its own."""
+    """A picture of another question for each question: halfway around the list, and never its own.
+
+    Raises:
+        DataError: all questions are about one picture.
+    """
     images = [question.image for question in questions]
+    if len(set(images)) == 1:
+        raise DataError(
+            f"all questions are about {images[0]}, so none can be shown another picture: leave out --swap-images",
+            reason="one_picture",
+        )
     shifted = []
     for position, own in enumerate(images):
-        offset = next(
-            (step for step in range(len(images) // 2, len(images) // 2 + len(images))
-             if images[(position + step) % len(images)] != own),
-            0,
-        )  # fmt: skip
-        shifted.append(images[(position + offset) % len(images)])
+        around = (images[(position + len(images) // 2 + step) % len(images)] for step in range(len(images)))
+        shifted.append(next(image for image in around if image != own))
     return shifted
 
 
@@ -122,9 +135,14 @@ def answer_questions(
     Args:
         root: folder of the pictures.
         swap_images: show each question the picture of another one: what is still answered right needs no eyes.
+
+    Raises:
+        DataError: a picture is missing or cannot be used; found before anything is answered.
     """
     images = swapped(questions) if swap_images else [question.image for question in questions]
-    turns = [Turn(role="user", content=(ImageRef(index=0), f"\n{question.text}")) for question in questions]
+    for name in dict.fromkeys(images):
+        check_image(name, root=root)
+    turns = [Turn(role="user", content=canonical_content([ImageRef(index=0), asked.text])) for asked in questions]
     ids = [processor.prompt([turn]) for turn in turns]
     order = sorted(range(len(questions)), key=lambda index: len(ids[index]))
     stop = stop_rule(processor)

@@ -43,15 +43,15 @@ def _identity(depth: int, vision_width: int, language_width: int) -> list[nn.Mod
     return [nn.Identity()]
 
 
-# LLaVA's multimodal_projector/builder.py; N in mlpNx_gelu is the number of linear layers. LLaVA takes any N; more than
-# a few never helped anyone, and a checkpoint must not make us build a million.
+# LLaVA's multimodal_projector/builder.py; N in mlpNx_gelu is the number of linear layers.
 CONNECTORS: dict[str, Callable[[int, int, int], list[nn.Module]]] = {
     "linear": _mlp,
     "mlpNx_gelu": _mlp,
     "identity": _identity,
 }
-
-_MLP_DEPTHS = {f"mlp{depth}x_gelu": depth for depth in range(2, 33)}
+# LLaVA takes any N; more than a few never helped anyone, and a checkpoint must not make us build a million.
+_MAX_DEPTH = 32
+_DEPTHS = {"identity": 0, "linear": 1} | {f"mlp{depth}x_gelu": depth for depth in range(2, _MAX_DEPTH + 1)}
 
 
 def connector_depth(kind: str) -> int:
@@ -60,14 +60,10 @@ def connector_depth(kind: str) -> int:
     Raises:
         ConfigError: no such connector; the message lists them.
     """
-    if kind in ("identity", "linear"):
-        return int(kind == "linear")
-    if kind in _MLP_DEPTHS:
-        return _MLP_DEPTHS[kind]
-    hint = nearest(kind, ["linear", "mlp2x_gelu", "mlp3x_gelu", "identity"])
-    raise ConfigError(
-        f'connector "{kind}" is none of {", ".join(CONNECTORS)} (N from 2 to {max(_MLP_DEPTHS.values())}){hint}'
-    )
+    if kind not in _DEPTHS:
+        choices = f"{', '.join(CONNECTORS)} (N from 2 to {_MAX_DEPTH})"
+        raise ConfigError(f'connector "{kind}" is none of {choices}{nearest(kind, _DEPTHS)}')
+    return _DEPTHS[kind]
 
 
 def build_connector(kind: str, *, vision_width: int, language_width: int) -> Connector:

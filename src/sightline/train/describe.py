@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from sightline.errors import ConfigError
 from sightline.model.vision import VisionEncoder
 from sightline.recipe import PARTS, Recipe
 from sightline.train.assemble import assemble_parts_on_meta
@@ -54,11 +55,19 @@ def table(found: dict[str, Any]) -> str:
 
 
 def lora_parameters(language: Any, *, rank: int, targets: str) -> int:
-    """Parameters of low-rank adapters: rank x (in + out) per adapted linear layer (Hu et al. 2021, section 4.1)."""
+    """Parameters of low-rank adapters: rank x (in + out) per adapted linear layer (Hu et al. 2021, section 4.1).
+
+    Raises:
+        ConfigError: `targets` is no regular expression.
+    """
     head = language.get_output_embeddings()
+    try:
+        pattern = re.compile(targets)
+    except re.error as error:
+        raise ConfigError(f"train.lora.targets: {targets!r} is no regular expression: {error}") from error
     count = 0
     for name, module in language.named_modules():
-        chosen = module is not head if targets == "all-linear" else re.fullmatch(targets, name) is not None
+        chosen = module is not head if targets == "all-linear" else pattern.fullmatch(name) is not None
         if isinstance(module, nn.Linear) and chosen:
             count += rank * (module.in_features + module.out_features)
     return count

@@ -30,7 +30,7 @@ class RunLog:
 
     def __init__(self, directory: Path, *, name: str, start: int, total: int, quiet: bool = False) -> None:
         self._file = _reopen(directory / LOG_FILE, before=start)
-        self._events = SummaryWriter(str(directory / "events"), purge_step=start)
+        self._events = SummaryWriter(str(directory / "events"), purge_step=start + 1)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),

@@ -56,16 +56,15 @@ def train(run: Run, *, quiet: bool = False) -> Path:
         )
         for batches in source:
             _one_step(run, batches, log)
-            done = run.state.step
-            if settings.validate_every and done % settings.validate_every == 0 and done < run.total:
+            done, told = run.state.step, stop.received  # read once: a signal that comes from here on waits for a save
+            due = settings.validate_every and done % settings.validate_every == 0
+            if run.validation and (due or done == run.total):
                 log.write({"step": done, "validation_loss": validate(run)})
-            if stop.received or done % settings.save_every == 0 or done == run.total:
+            if told or done % settings.save_every == 0 or done == run.total:
                 save_state(run.states, run.state, model=run.model, optimizer=run.optimizer, keep=settings.keep)
-            if stop.received and done < run.total:
+            if told and done < run.total:
                 log.say(f"stopped at step {done}; the same command continues")
-                raise Stopped(128 + stop.received)
-        if run.validation:
-            log.write({"step": run.total, "validation_loss": validate(run)})
+                raise Stopped(128 + told)
     plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
     finish(run)
     return run.directory

@@ -6,6 +6,7 @@ rate train. Does not know stages: a part without a rate is frozen, that is all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def add_lora(model: VisionLanguageModel, spec: LoraSpec) -> None:
     )
     try:
         model.language = get_peft_model(model.language, config)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise ConfigError(f"train.lora.targets: {spec.targets!r} matches no module of the language model") from error
 
 

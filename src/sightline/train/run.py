@@ -99,7 +99,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     directory = Path(recipe.output)
     processor = assemble_processor(recipe)
     samples = read_sources(recipe.data, processor, bad=recipe.bad_samples, say=say)
-    validation = read_sources(recipe.validation, processor, bad=recipe.bad_samples, say=say)
+    validation = read_sources(recipe.validation, processor, bad=recipe.bad_samples, say=say, key="validation")
     mark = fingerprint(recipe) + ":" + samples.fingerprint
     lock = _claim(directory, recipe, mark, new=new)
     _write_refused(directory, [*samples.refused, *validation.refused])
@@ -128,7 +128,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
 def is_finished(run: Run) -> bool:
     """Whether the run's directory already holds the trained checkpoint, whole."""
     path = run.directory / FINISHED
-    if run.state.step < run.total or not path.exists():
+    if not path.exists():
         return False
     try:
         verify_manifest(run.directory)
@@ -153,8 +153,9 @@ def _mark(run: Run) -> dict[str, object]:
 def _claim(directory: Path, recipe: Recipe, mark: str, *, new: bool) -> TextIO:
     """Takes the output directory for this run: one process at a time, and never over a run of another recipe."""
     recipe_file = directory / RECIPE_FILE
-    if new and directory.exists():
-        _put_aside(directory)
+    if new and directory.is_dir():
+        with _lock(directory):  # or a run that goes on would write its states into the next one
+            _put_aside(directory)
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"output: {directory} is a file; give a directory")
     owner = directory / "run.json"

@@ -43,9 +43,14 @@ class SampleSet:
 
 
 def read_sources(
-    sources: Sequence[DataSource], processor: Processor, *, bad: BadSamples, say: Callable[[str], None]
+    sources: Sequence[DataSource],
+    processor: Processor,
+    *,
+    bad: BadSamples,
+    say: Callable[[str], None],
+    key: str = "data",
 ) -> SampleSet:
-    """Reads and checks all sources, in order.
+    """Reads and checks all sources, in order; `key` is the recipe's name for them, for messages.
 
     Raises:
         ConfigError: a file or folder is missing.
@@ -56,7 +61,7 @@ def read_sources(
     roots: list[Path] = []
     refused: list[Rejection] = []
     for number, source in enumerate(sources):
-        path, root = _locate(source, number)
+        path, root = _locate(source, f"{key}.{number}")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
         for sample in read_samples(path, on_reject=refused.append, number_repeated_ids=source.repeated_ids == "number"):
@@ -79,14 +84,14 @@ def read_sources(
     )
 
 
-def _locate(source: DataSource, number: int) -> tuple[Path, Path]:
+def _locate(source: DataSource, key: str) -> tuple[Path, Path]:
     path = Path(source.path)
     if not path.is_file():
-        raise ConfigError(f"data.{number}.path: no file {path}; give a LLaVA JSON or JSONL file")
+        raise ConfigError(f"{key}.path: no file {path}; give a LLaVA JSON or JSONL file")
     root = Path(source.images) if source.images is not None else path.parent
     if not root.is_dir():
         raise ConfigError(
-            f"data.{number}.images: no folder {root}; give the folder that the pictures' paths start from"
+            f"{key}.images: no folder {root}; give the folder that the pictures' paths start from"
         )
     return path, root
 
@@ -98,7 +103,7 @@ def _fault(sample: Sample, processor: Processor, root: Path) -> Rejection | None
         for path in sample.images:
             check_image(path, root=root)
     except DataError as error:
-        file, _, line = sample.source.partition(":")
+        file, _, line = sample.source.rpartition(":")
         message = str(error) if str(error).startswith(sample.source) else f"{sample.source}: id {sample.id}: {error}"
         number = int(line.split("[")[0]) if line.split("[")[0].isdigit() else 0
         return Rejection(file=file, line=number, key="", reason=error.reason, message=message)

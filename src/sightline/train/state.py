@@ -56,9 +56,11 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def save_state(
     directory: Path, state: TrainState, *, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int
 ) -> Path:
-    """Writes `directory/step-N`, then removes all but the `keep` newest. A failed removal never stops a run."""
+    """Writes `directory/step-N`, then removes all but the `keep` newest up to it. A failed removal never stops a run."""
     target = directory / f"step-{state.step:08d}"
     directory.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)  # it is damaged, or the run would have gone on from there
     with new_directory(target, info={"step": state.step}) as staging:
         save_file(
             {name: parameter.detach() for name, parameter in trained_parameters(model).items()},
@@ -66,7 +68,9 @@ def save_state(
         )
         save_file(_optimizer_tensors(model, optimizer), staging / "optimizer.safetensors")
         write_atomic(staging / "state.json", _to_json({"state_version": STATE_VERSION, **asdict(state)}))
-    for old in _found(directory)[keep:]:
+    found = _found(directory)
+    own = found.index(target)  # what is newer is damaged, too, and must not push out the whole ones
+    for old in found[:own] + found[own + keep :]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
