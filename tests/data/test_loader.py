@@ -157,5 +157,7 @@ def test_what_came_before_a_failing_picture_is_still_trained_on() -> None:
 
 
 def maker_index(step: int) -> int:
-    make = StepMaker(lambda index: replace(EXAMPLES[0], id=str(index)), num_samples=11, batch=1, size=1, seed=3, pad_id=0)
+    make = StepMaker(
+        lambda index: replace(EXAMPLES[0], id=str(index)), num_samples=11, batch=1, size=1, seed=3, pad_id=0
+    )
     return int(make(step)[0].ids[0])

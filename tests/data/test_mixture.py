@@ -14,9 +14,7 @@ from sightline.data.mixture import batch_indexes, total_steps
 def row(*, steps: int, num_samples: int, batch: int, seed: int = 0) -> list[int]:
     """The indexes of the first steps, one after the other."""
     return [
-        index
-        for step in range(steps)
-        for index in batch_indexes(step, num_samples=num_samples, batch=batch, seed=seed)
+        index for step in range(steps) for index in batch_indexes(step, num_samples=num_samples, batch=batch, seed=seed)
     ]
 
 

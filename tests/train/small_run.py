@@ -46,9 +46,7 @@ EXCHANGES = (
 def make_world(root: Path) -> Path:
     """Writes `vision/`, `language/`, `pictures/`, `align.json` (13 samples) and `instruct.jsonl` (11)."""
     root.mkdir(parents=True, exist_ok=True)
-    tokenizer = byte_level(
-        special=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=QWEN25
-    )
+    tokenizer = byte_level(special=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=QWEN25)
     tiny_backbone("clip").save_pretrained(root / "vision")
     language = tiny_language("llama", vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=tokenizer.eos_token_id)
     language.save_pretrained(root / "language")

@@ -157,9 +157,7 @@ def test_a_second_signal_does_not_wait(world: Path, tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_signal_is_never_obeyed_without_saving(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_is_never_obeyed_without_saving(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may come at any moment: here, whenever the loop looks for the second time in a step."""
 
     class Late:
@@ -271,7 +269,9 @@ def spoil(run: Run, *steps: int) -> Run:
 def test_a_bad_step_is_skipped_counted_and_its_samples_are_named(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = spoil(prepared(align_recipe(world, tmp_path / "run", train={"save_every": 1, "keep": 99, "log_every": 9})), 6, 8)
+    run = spoil(
+        prepared(align_recipe(world, tmp_path / "run", train={"save_every": 1, "keep": 99, "log_every": 9})), 6, 8
+    )
     ids = {step: {name for batch in run.make_step(step - 1) for name in batch.ids} for step in (6, 8)}
     train(run, quiet=True)
     assert (run.state.step, run.state.bad_steps, run.state.bad_steps_total) == (STEPS, 0, 2)

@@ -106,9 +106,7 @@ def test_a_merged_model_answers_as_the_adapters_did(family: str, tmp_path: Path)
     assert not isinstance(model.language, PeftModel)
 
 
-def test_the_saved_adapter_on_the_start_gives_the_merged_checkpoint(
-    world: Path, aligned: Path, tmp_path: Path
-) -> None:
+def test_the_saved_adapter_on_the_start_gives_the_merged_checkpoint(world: Path, aligned: Path, tmp_path: Path) -> None:
     settings = {"lora": {"rank": 4, "alpha": 8}, "lr": {"language": 1e-2}, "steps": 4}
     found = trained(instruct_recipe(world, tmp_path / "run", start=aligned, train=settings))
     merged, processor = load(found)

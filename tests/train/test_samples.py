@@ -33,9 +33,7 @@ def skip(fraction: float) -> BadSamples:
     return BadSamples(policy="skip", max_fraction=fraction)
 
 
-def read(
-    sources: list[DataSource], processor: Processor, *, bad: BadSamples = FAIL
-) -> tuple[SampleSet, list[str]]:
+def read(sources: list[DataSource], processor: Processor, *, bad: BadSamples = FAIL) -> tuple[SampleSet, list[str]]:
     said: list[str] = []
     return read_sources(sources, processor, bad=bad, say=said.append), said
 
@@ -104,7 +102,9 @@ def test_what_is_left_out_is_known_by_file_and_line(world: Path, processor: Proc
     assert [(refused.file, refused.line) for refused in found.refused] == [(str(path), 5)]
 
 
-@pytest.mark.parametrize(("bad", "fraction", "stops"), [(1, 1 / 13, False), (1, 0.076, True), (2, 0.1, True), (0, 0, False)])
+@pytest.mark.parametrize(
+    ("bad", "fraction", "stops"), [(1, 1 / 13, False), (1, 0.076, True), (2, 0.1, True), (0, 0, False)]
+)
 def test_more_bad_samples_than_allowed_stop_the_run(
     bad: int, fraction: float, stops: bool, world: Path, processor: Processor, tmp_path: Path
 ) -> None:
@@ -115,7 +115,9 @@ def test_more_bad_samples_than_allowed_stop_the_run(
     if not stops:
         assert len(read(given, processor, bad=skip(fraction))[0]) == 13 - bad
         return
-    with pytest.raises(DataError, match=rf"{bad} of 13 samples are bad \(image_missing {bad}\), more than .*max_fraction"):
+    with pytest.raises(
+        DataError, match=rf"{bad} of 13 samples are bad \(image_missing {bad}\), more than .*max_fraction"
+    ):
         read(given, processor, bad=skip(fraction))
 
 

@@ -31,7 +31,9 @@ def trainable(**rates: float) -> VisionLanguageModel:
 
 
 def optimizer_of(model: VisionLanguageModel) -> torch.optim.AdamW:
-    rates = {name: RATES[name] for name, part in model.parts().items() if any(p.requires_grad for p in part.parameters())}
+    rates = {
+        name: RATES[name] for name, part in model.parts().items() if any(p.requires_grad for p in part.parameters())
+    }
     optimizer = build_optimizer(
         parameter_groups(model.parts(), rates, weight_decay=0.1),  # type: ignore[arg-type]
         betas=(0.9, 0.999), eps=1e-8,

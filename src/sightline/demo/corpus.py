@@ -42,11 +42,13 @@ class Piece:
 
 Document = list[Piece]
 
-FIRST_DOCUMENTS = 16_000
-FIRST_WEIGHTS = {"caption": 36, "short": 36, "sentences": 8, "detail": 10, "reasoning": 4, "prose": 6}
-WEIGHTS = {"short": 52, "sentences": 14, "caption": 12, "detail": 5, "reasoning": 5, "prose": 12}
-"""Kinds of documents, in percent. The first documents name everything on a map more often than they ask about it:
-what a map's words mean is learnt sooner from naming than from questions."""
+CURRICULUM = (
+    (0, {"caption": 36, "short": 36, "sentences": 8, "detail": 10, "reasoning": 4, "prose": 6}),
+    (16_000, {"short": 52, "sentences": 14, "caption": 12, "detail": 5, "reasoning": 5, "prose": 12}),
+    (76_800, {"short": 68, "sentences": 14, "caption": 6, "detail": 4, "reasoning": 4, "prose": 4}),
+)
+"""From which document on, which kinds, in percent. First they name everything on a map more often than they ask about
+it: what a map's words mean is learnt sooner from naming than from questions. Questions come last."""
 
 SMALL_TALK = (
     ("Hello!", "Hello! Show me a picture and ask me about it."),
@@ -155,7 +157,7 @@ def write_document(index: int, *, seed: int = SEED) -> Document:
     if rng.random() < 0.05:
         return dialogue("", rng.sample(SMALL_TALK, 3))
     scene = draw_scene(index, seed=seed, unseen="any")
-    weights = FIRST_WEIGHTS if index < FIRST_DOCUMENTS else WEIGHTS
+    weights = next(weights for start, weights in reversed(CURRICULUM) if index >= start)
     kind = rng.choices(tuple(weights), weights=tuple(weights.values()))[0]
     layout = write_map(scene, rng)
     if kind == "caption":

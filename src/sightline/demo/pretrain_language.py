@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +21,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sightline.demo.corpus import ASSISTANT, BOS, END, IMAGE, PAD, USER, Document, tiles, write_document
 
 VOCABULARY = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One stretch of the training: its optimizer steps and its highest rate."""
+
+    steps: int
+    lr: float
+
+
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}<|assistant|>{% else %}<|user|>{% endif %}"
@@ -130,24 +141,40 @@ def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[T
     return functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean().item()
 
 
-def train(directory: Path, *, steps: int, batch: int, lr: float, log_every: int = 50) -> None:
-    """Writes `directory` (model, tokenizer) every 300 steps and at the end, and `log.jsonl` beside it."""
+def train(directory: Path, *, cycles: Sequence[Cycle], batch: int, log_every: int = 25) -> None:
+    """Writes `directory` (model, tokenizer) every 300 steps and after each cycle, and `log.jsonl` beside it.
+
+    Each cycle starts from what the one before has saved, with a fresh optimizer, a warm-up and a cosine to zero, and
+    goes on in the corpus.
+    """
     torch.manual_seed(0)
+    directory.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(documents=8000)
-    model = LlamaForCausalLM(language_config(tokenizer))
+    tokenizer.save_pretrained(directory)
+    save(LlamaForCausalLM(language_config(tokenizer)), directory)
+    (directory / "log.jsonl").unlink(missing_ok=True)
+    taken = 0
+    for cycle in cycles:
+        train_cycle(directory, cycle, tokenizer=tokenizer, batch=batch, taken=taken, log_every=log_every)
+        taken += cycle.steps
+
+
+def train_cycle(
+    directory: Path, cycle: Cycle, *, tokenizer: PreTrainedTokenizerFast, batch: int, taken: int, log_every: int
+) -> None:
+    """One cycle, from the model in `directory` to a better one in its place; `taken` steps came before."""
+    model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], lr=lr, betas=(0.9, 0.98)
+        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(directory)
     started = time.monotonic()
-    stream = batches(tokenizer, batch=batch)
-    with (directory / "log.jsonl").open("w") as log:
-        for step in range(1, steps + 1):
+    stream = batches(tokenizer, batch=batch, start=taken * batch)
+    with (directory / "log.jsonl").open("a") as log:
+        for step in range(1, cycle.steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = lr * min(1.0, step / 200) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+                group["lr"] = cycle.lr * min(1.0, step / 200) * (0.5 + 0.5 * math.cos(math.pi * step / cycle.steps))
             loss, accuracy = answer_loss(model, *next(stream))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -155,14 +182,14 @@ def train(directory: Path, *, steps: int, batch: int, lr: float, log_every: int 
             optimizer.step()
             if step % log_every == 0:
                 line = {
-                    "step": step,
+                    "step": taken + step,
                     "loss": round(loss.item(), 4),
                     "token_accuracy": round(accuracy, 4),
                     "seconds": round(time.monotonic() - started, 1),
                 }
                 log.write(json.dumps(line) + "\n")
                 log.flush()
-            if step % 300 == 0 or step == steps:
+            if step % 300 == 0 or step == cycle.steps:
                 save(model, directory)
 
 

@@ -90,9 +90,7 @@ def _locate(source: DataSource, key: str) -> tuple[Path, Path]:
         raise ConfigError(f"{key}.path: no file {path}; give a LLaVA JSON or JSONL file")
     root = Path(source.images) if source.images is not None else path.parent
     if not root.is_dir():
-        raise ConfigError(
-            f"{key}.images: no folder {root}; give the folder that the pictures' paths start from"
-        )
+        raise ConfigError(f"{key}.images: no folder {root}; give the folder that the pictures' paths start from")
     return path, root
 
 

@@ -56,7 +56,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def save_state(
     directory: Path, state: TrainState, *, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int
 ) -> Path:
-    """Writes `directory/step-N`, then removes all but the `keep` newest up to it. A failed removal never stops a run."""
+    """Writes `directory/step-N`, then removes all but the `keep` newest up to it; a failed removal is no matter."""
     target = directory / f"step-{state.step:08d}"
     directory.mkdir(parents=True, exist_ok=True)
     if target.exists():
