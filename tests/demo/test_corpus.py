@@ -13,9 +13,9 @@ from sightline.demo.corpus import (
     ASSISTANT,
     BOS,
     CELLS,
+    CURRICULUM,
     EMPTY,
     END,
-    FIRST_DOCUMENTS,
     IMAGE,
     PAD,
     SEED,
@@ -35,7 +35,7 @@ from sightline.demo.world import CANVAS, Sign
 from tests.demo.scenes import items, scene_of, scenes, thing
 
 CELL = CANVAS / CELLS
-DOCUMENTS = [write_document(index) for index in [*range(150), *range(FIRST_DOCUMENTS, FIRST_DOCUMENTS + 150)]]
+DOCUMENTS = [write_document(index) for index in [*range(150), *range(CURRICULUM[1][0], CURRICULUM[1][0] + 150)]]
 
 
 def text_of(document: Document, *, learnt: bool | None = None) -> str:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from sightline.data.processor import Processor, ProcessorSettings
 
 VICUNA_CHAT = (
-    "{% set system = 'A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user\\'s questions.' %}"
+    "{% set chat = namespace(system='A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user\\'s questions.') %}"
     "{% for message in messages %}{% if message['role'] == 'system' %}"
-    "{% set system = message['content'] if message['content'] is string else message['content'][0]['text'] %}"
+    "{% set chat.system = message['content'] if message['content'] is string else message['content'][0]['text'] %}"
     "{% endif %}{% endfor %}"
-    "{{ bos_token }}{{ system }} "
+    "{{ bos_token }}{{ chat.system }} "
     "{% for message in messages %}{% if message['role'] == 'user' %}USER: "
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}"

@@ -151,7 +151,6 @@ def train(directory: Path, *, cycles: Sequence[Cycle], batch: int, log_every: in
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(documents=8000)
     tokenizer.save_pretrained(directory)
-    save(LlamaForCausalLM(language_config(tokenizer)), directory)
     (directory / "log.jsonl").unlink(missing_ok=True)
     taken = 0
     for cycle in cycles:
@@ -162,8 +161,11 @@ def train(directory: Path, *, cycles: Sequence[Cycle], batch: int, log_every: in
 def train_cycle(
     directory: Path, cycle: Cycle, *, tokenizer: PreTrainedTokenizerFast, batch: int, taken: int, log_every: int
 ) -> None:
-    """One cycle, from the model in `directory` to a better one in its place; `taken` steps came before."""
-    model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).train()
+    """One cycle: from the model in `directory`, or a new one, to a better one there; `taken` steps came before."""
+    if taken:
+        model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).train()
+    else:
+        model = LlamaForCausalLM(language_config(tokenizer))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(

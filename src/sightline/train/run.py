@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -194,7 +195,19 @@ def _lock(directory: Path) -> TextIO:
     lock.truncate()
     lock.write(f"{os.getpid()}\n")
     lock.flush()
+    _close_in_children(lock)
     return lock
+
+
+def _close_in_children(file: TextIO) -> None:
+    """Worker processes are forked, and outlive a killed run by seconds: they must not keep its lock."""
+    reference = weakref.ref(file)
+
+    def close() -> None:
+        if (copy := reference()) is not None:
+            copy.close()
+
+    os.register_at_fork(after_in_child=close)
 
 
 def _put_aside(directory: Path) -> None:
