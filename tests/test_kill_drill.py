@@ -237,11 +237,11 @@ def command_line(life: Drill) -> subprocess.Popen[bytes]:
 
 def wait_for_steps(process: subprocess.Popen[bytes], life: Drill, *, steps: int) -> None:
     """Until the process has taken some steps of its own."""
-    path = life.directory / LOG_FILE
+    path, done = life.directory / LOG_FILE, life.step()
     before = path.stat().st_ino if path.exists() else 0  # the log is written anew when a run starts
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and path.stat().st_ino != before and len(read_log(path)) >= life.step() + steps:
+        if path.exists() and path.stat().st_ino != before and len(read_log(path)) >= done + steps:
             return
         time.sleep(0.02)
     raise AssertionError(life.report.read_text()[-2000:])
