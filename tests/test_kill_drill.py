@@ -169,10 +169,10 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(world: Pat
     # Twenty random moments: while it gets ready, while it trains or saves, by calls and by the clock.
     for moment in [chance.randint(1, ready) for _ in range(3)]:
         broken.kill(Death(calls=moment))
-    for moment in [ready + chance.randint(1, 7 * per_step) for _ in range(12)]:
+    for moment in [ready + chance.randint(1, 5 * per_step) for _ in range(12)]:
         broken.kill(Death(calls=moment))
     for moment in [chance.uniform(0.0, duration / 8) for _ in range(4)]:
-        broken.kill(after=moment)
+        broken.kill(Death(calls=ready + 10 * per_step), after=moment)  # a busy machine must not let it finish
     kill_command_line(broken)
     assert broken.kills == 20
     assert 0 < broken.step() < STEPS
@@ -227,12 +227,17 @@ def assert_equal(found: Path, expected: Path) -> None:
     assert leftovers == []
 
 
-def command_line(life: Drill) -> subprocess.Popen[bytes]:
+def command_line(life: Drill, *, fault: str = "") -> subprocess.Popen[bytes]:
     recipe = life.report.with_name("recipe.yaml")
     recipe.write_text(dump_recipe(life.recipe))
     program = "from sightline.cli import main; main()"
     with life.report.open("ab") as report:
-        return subprocess.Popen([sys.executable, "-c", program, "train", str(recipe)], stdout=report, stderr=report)
+        return subprocess.Popen(
+            [sys.executable, "-c", program, "train", str(recipe)],
+            env={**os.environ, FAULT_VARIABLE: fault},
+            stdout=report,
+            stderr=report,
+        )
 
 
 def wait_for_steps(process: subprocess.Popen[bytes], life: Drill, *, steps: int) -> None:
@@ -244,11 +249,11 @@ def wait_for_steps(process: subprocess.Popen[bytes], life: Drill, *, steps: int)
         if path.exists() and path.stat().st_ino != before and len(read_log(path)) >= done + steps:
             return
         time.sleep(0.02)
-    raise AssertionError(life.report.read_text()[-2000:])
+    assert process.poll() == -signal.SIGKILL, life.report.read_text()[-2000:]
 
 
 def kill_command_line(life: Drill) -> None:
-    process = command_line(life)
+    process = command_line(life, fault="after_rename:4")  # dies there by itself if this process is kept waiting
     wait_for_steps(process, life, steps=2)
     process.kill()
     life.killed(process.wait())

@@ -64,7 +64,7 @@ DERIVED = {
 }
 """Made from them: turned by EXIF, grey, with a palette, with transparency."""
 
-ALIGN_STEPS, INSTRUCT_STEPS = 150, 200
+ALIGN_STEPS, INSTRUCT_STEPS = 100, 120
 
 Talk = list[tuple[str, str]]
 TALKS: list[tuple[tuple[str, ...], Talk]] = [
@@ -77,7 +77,8 @@ TALKS: list[tuple[tuple[str, ...], Talk]] = [
     (("grey.jpg",), [("Which color are the cars?", "There are no colors, the picture is gray.")]),
     (("palette.png",), [("What grows there?", "A forest of firs.")]),
     (("cutout.png",), [("What is around the man?", "Nothing, it was cut away.")]),
-    (("portrait.jpg", "grey.jpg"), [("Where is more traffic?", "In the second picture."), ("Why?", "It shows a street.")]),
+    (("portrait.jpg", "grey.jpg"), [("Where is more traffic?", "In the second picture."),
+                                    ("Why?", "It shows a street.")]),
     ((), [("Hello!", "Hello. Show me a picture.")]),
 ]  # fmt: skip
 

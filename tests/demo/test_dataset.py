@@ -86,6 +86,9 @@ def test_every_sample_is_read_without_rejection_and_has_its_picture(folder: Path
     samples = read(folder, f"{stage}_{split}")
     assert len({sample.id for sample in samples}) == len(samples) >= SPLITS[split]
     for sample in samples:
+        if sample.id.startswith("talk-"):
+            assert not sample.images
+            continue
         (name,) = sample.images
         check_image(name, root=folder / "images" / split)
         pictures = [part for turn in sample.turns for part in turn.content if isinstance(part, ImageRef)]

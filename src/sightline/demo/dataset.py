@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.demo.coco import file_name, read_captions, read_scenes, write_annotations
-from sightline.demo.corpus import short_turns
+from sightline.demo.corpus import SMALL_TALK, short_turns
 from sightline.demo.paint import paint
 from sightline.demo.teacher import (
     ASKERS,
@@ -65,7 +65,8 @@ def write_data(folder: Path, counts: Counts, *, processes: int) -> None:
         scenes = read_scenes(folder / "annotations" / f"instances_{split}.json")
         texts = read_captions(folder / "annotations" / f"captions_{split}.json")
         _write_json(folder / f"align_{split}.json", [_caption_sample(scene, texts[scene.index][0]) for scene in scenes])
-        _write_json(folder / f"instruct_{split}.json", [s for scene in scenes for s in instruction_samples(scene)])
+        written = [sample for scene in scenes for sample in instruction_samples(scene)]
+        _write_json(folder / f"instruct_{split}.json", written + talk_samples(count=len(scenes) // 40))
     scenes = read_scenes(folder / "annotations" / "instances_test.json")
     lines = [json.dumps(question) for scene in scenes for question in questions(scene)]
     (folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
@@ -106,6 +107,20 @@ def instruction_samples(scene: Scene) -> list[dict[str, Any]]:
         samples.append(_sample(scene, "detail", [(rng.choice(DETAIL_QUESTIONS), description(scene))]))
     if rng.random() < 0.1:
         samples.append(_sample(scene, "reasoning", [(rng.choice(REASONING_QUESTIONS), reasoning(scene))]))
+    return samples
+
+
+def talk_samples(*, count: int) -> list[dict[str, Any]]:
+    """Conversations without a picture, so that the language model does not forget how to talk."""
+    samples = []
+    for index in range(count):
+        turns = random.Random(f"talk/{SEED}/{index}").sample(SMALL_TALK, 3)
+        conversation = [
+            {"from": speaker, "value": words}
+            for turn in turns
+            for speaker, words in zip(("human", "gpt"), turn, strict=True)
+        ]
+        samples.append({"id": f"talk-{index}", "conversations": conversation})
     return samples
 
 
