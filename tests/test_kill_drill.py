@@ -31,15 +31,23 @@ from sightline.atomic import FAULT_VARIABLE, read_manifest, verify_manifest
 from sightline.config import dump_recipe
 from sightline.errors import ConfigError
 from sightline.recipe import Recipe
+from sightline.train import loop
 from sightline.train.log import LOG_FILE, read_log
-from sightline.train.loop import train
 from sightline.train.run import prepare
 from tests.train.small_run import instruct_recipe, make_world, prepared, result_hashes
 
 STEPS, SAVE_EVERY = 160, 3
 SEED = 20240917
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["sightline.train.loop"])
+SERVER.set_forkserver_preload(
+    [
+        "sightline.train.loop",
+        "transformers.models.clip.modeling_clip",
+        "transformers.models.llama.modeling_llama",
+        "torch._dynamo",
+        "tests.train.small_run",
+    ]
+)
 
 
 # ---- one life, in a process of its own -------------------------------------------------------------------------------
@@ -64,9 +72,10 @@ def live(recipe: Recipe, death: Death, report: Path) -> None:
     counter = CallCounter(death.calls)
     if death.calls is not None:
         sys.setprofile(counter)
+    loop.plot_run = lambda rows, path, *, title: None  # drawing takes longer than training
     run = prepare(recipe, say=lambda message: print(message, flush=True))
     ready = counter.count
-    train(run, quiet=True)
+    loop.train(run, quiet=True)
     sys.setprofile(None)
     print(json.dumps({"ready": ready, "end": counter.count}), flush=True)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast
 
 from sightline.cli import app, run
 from sightline.data.image import open_image
@@ -139,12 +140,11 @@ def write_data(folder: Path) -> None:
             (folder / f"{stage}_{place}.json").write_text(json.dumps(chosen))
 
 
-def write_recipe(folder: Path, stage: str, *, model: dict[str, Any], **settings: Any) -> Path:
+def write_recipe(folder: Path, stage: str, **settings: Any) -> Path:
     sources = [{"path": f"{folder}/{stage}_there.json", "images": str(SHARED)}, {"path": f"{folder}/{stage}_here.json"}]
     recipe = {
         "name": stage,
         "output": f"{folder}/{stage}",
-        "model": model,
         "data": sources,
         "max_length": 512,
         **settings,
@@ -165,39 +165,70 @@ def picture(name: str, folder: Path) -> Image.Image:
     return open_image((SHARED if name in PHOTOGRAPHED else folder) / name)
 
 
-def test_answers_about_photographs_come_back_word_for_word(tmp_path: Path) -> None:
-    derive(tmp_path)
-    write_data(tmp_path)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pictures and what the two commands made: `align` and `instruct`."""
+    folder = tmp_path_factory.mktemp("photographs")
+    derive(folder)
+    write_data(folder)
     texts = [
         *PHOTOGRAPHED.values(),
         *DERIVED.values(),
         *(words for _, talk in TALKS for pair in talk for words in pair),
     ]
-    rows = train_tokenizer(texts, tmp_path / "tokenizer")
+    rows = train_tokenizer(texts, folder / "tokenizer")
     parts = {
         "vision": {"config": VISION},
         "language": {"config": {**LANGUAGE, "vocab_size": rows}},
-        "tokenizer": str(tmp_path / "tokenizer"),
+        "tokenizer": str(folder / "tokenizer"),
         "fresh_connector": True,
     }
-    align = write_recipe(
-        tmp_path, "align", model=parts, template="plain", image_policy="crop", train=schedule(ALIGN_STEPS, 6)
-    )
-    instruct = write_recipe(
-        tmp_path, "instruct", model={"start": f"{tmp_path}/align"}, template="own", train=schedule(INSTRUCT_STEPS, 10)
-    )
-    for recipe in (align, instruct):
-        assert run(partial(app, args=["train", str(recipe)])) == 0
+    stages = {
+        "align": {"model": parts, "template": "plain", "image_policy": "crop", "train": schedule(ALIGN_STEPS, 6)},
+        "instruct": {
+            "model": {"start": f"{folder}/align"},
+            "template": "own",
+            "image_policy": "pad",
+            "train": schedule(INSTRUCT_STEPS, 10),
+        },
+    }
+    for stage, settings in stages.items():
+        assert run(partial(app, args=["train", str(write_recipe(folder, stage, **settings))])) == 0
+    return folder
 
-    greedy = Sampling(max_new_tokens=60)
-    model, processor = load(tmp_path / "align")
+
+def chat(directory: Path) -> ChatSession:
+    model, processor = load(directory)
+    return ChatSession(model=model, processor=processor, sampling=Sampling(max_new_tokens=60))
+
+
+def test_captions_come_back_word_for_word_after_align(trained: Path) -> None:
+    session = chat(trained / "align")
     for name, caption in {**PHOTOGRAPHED, **DERIVED}.items():
-        session = ChatSession(model=model, processor=processor, sampling=greedy)
-        assert session.ask("Describe the picture.", [picture(name, tmp_path)]) == caption
-    model, processor = load(tmp_path / "instruct")
+        session.reset()
+        assert session.ask("Describe the picture.", [picture(name, trained)]) == caption
+
+
+def test_dialogues_come_back_word_for_word_after_instruct(trained: Path) -> None:
+    session = chat(trained / "instruct")
     for images, talk in TALKS:
-        session = ChatSession(model=model, processor=processor, sampling=greedy)
-        shown = [picture(name, tmp_path) for name in images]
+        session.reset()
+        shown = [picture(name, trained) for name in images]
         for question, answer in talk:
             assert session.ask(question, shown) == answer
             shown = []
+
+
+def test_the_same_directory_answers_in_transformers(trained: Path) -> None:
+    """Its own model class, its own processor, its own generation: nothing of ours."""
+    model = AutoModelForImageTextToText.from_pretrained(trained / "instruct").eval()
+    processor = AutoProcessor.from_pretrained(trained / "instruct")
+    for images, talk in TALKS:
+        question, answer = talk[0]
+        messages = [{"role": "user", "content": "<image>\n" * len(images) + question}]
+        text = processor.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        pictures = [picture(name, trained) for name in images] or None
+        inputs = processor(text=text, images=pictures, return_tensors="pt", add_special_tokens=False)
+        with torch.inference_mode():
+            ids = model.generate(**inputs, max_new_tokens=60, do_sample=False)
+        assert processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True) == answer

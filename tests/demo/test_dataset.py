@@ -94,7 +94,9 @@ def test_every_sample_is_read_without_rejection_and_has_its_picture(folder: Path
         pictures = [part for turn in sample.turns for part in turn.content if isinstance(part, ImageRef)]
         assert pictures == [ImageRef(index=0)]
         assert sample.turns[0].content[0] == ImageRef(index=0)
-    assert {name for sample in samples for name in sample.images} == {file_name(scene.index) for scene in scenes_of(folder, split)}
+    assert {name for sample in samples for name in sample.images} == {
+        file_name(scene.index) for scene in scenes_of(folder, split)
+    }
 
 
 def test_align_teaches_the_caption_that_names_everything(folder: Path) -> None:
