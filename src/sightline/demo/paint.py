@@ -117,4 +117,4 @@ def _draw_sign(picture: Image.Image, sign: Sign, rng: random.Random) -> None:
     box = (sign.x - width / 2, sign.y - height / 2, sign.x + width / 2, sign.y + height / 2)
     draw.rectangle(box, fill=plate, outline=ink)
     font = ImageFont.load_default(size=16)
-    draw.text((sign.x, sign.y), sign.text.upper(), font=font, fill=ink, anchor="mm", stroke_width=0.3)  # type: ignore[arg-type]
+    draw.text((sign.x, sign.y), sign.text.upper(), font=font, fill=ink, anchor="mm", stroke_width=0.3)
