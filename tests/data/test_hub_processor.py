@@ -102,7 +102,7 @@ def test_vicuna_prompts_are_ours(tmp_path: Path, family: str, system: str | None
         assert their_ids(hub, talk, pictures=pictures) == our_ids(processor, turns=turns, system=system)
 
 
-@pytest.mark.parametrize("family", [name for name in AGREEING if name not in ("llama-3.2", "qwen3")])
+@pytest.mark.parametrize("family", [name for name in AGREEING if name != "llama-3.2"])  # it writes today's date
 def test_prompts_of_the_tokenizers_own_template_are_ours(tmp_path: Path, family: str) -> None:
     processor = tiny_processor(family)
     hub = saved(tmp_path, processor)
@@ -125,7 +125,7 @@ def test_apply_chat_template_does_it_in_one_call(tmp_path: Path) -> None:
         assert np.array(batch["pixel_values"]).shape == (1, 3, IMAGE_SIZE, IMAGE_SIZE)
 
 
-@pytest.mark.parametrize("family", sorted(SPACE_AFTER_PICTURE - {"phi-3"}))
+@pytest.mark.parametrize("family", ["llama-2", "mistral", "phi-3"])
 def test_without_legacy_only_dummy_spaces_differ(tmp_path: Path, family: str) -> None:
     processor = tiny_processor(family, template="vicuna_v1")
     hub = saved(tmp_path, processor)
@@ -141,7 +141,7 @@ def test_the_chat_template_is_written_where_ours_is_not_the_tokenizers(tmp_path:
     plain = saved(tmp_path / "plain", tiny_processor("qwen2.5", template="plain"))
     vicuna = saved(tmp_path / "vicuna", tiny_processor("qwen2.5", template="vicuna_v1"))
     assert own.tokenizer.chat_template == plain.tokenizer.chat_template == FAMILIES["qwen2.5"]().chat_template
-    assert vicuna.chat_template == VICUNA_CHAT
+    assert vicuna.chat_template == VICUNA_CHAT.replace("{{ bos_token }}", "")  # this tokenizer adds none
 
 
 # ---- pixels ----------------------------------------------------------------------------------------------------------

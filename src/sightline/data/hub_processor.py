@@ -42,8 +42,10 @@ def save_hub_processor(processor: Processor, directory: Path) -> None:
     """
     settings = processor.settings
     processor.tokenizer.save_pretrained(str(directory))
+    _name_class(directory / "tokenizer_config.json")
     if settings.template == "vicuna_v1":
-        (directory / "chat_template.jinja").write_text(VICUNA_CHAT, encoding="utf-8")
+        chat = VICUNA_CHAT if processor.adds_bos else VICUNA_CHAT.replace("{{ bos_token }}", "")
+        (directory / "chat_template.jinja").write_text(chat, encoding="utf-8")
     pictures = image_processor_settings(settings)
     selection = token_selection(settings)
     _write(directory / "preprocessor_config.json", {**pictures, "processor_class": "LlavaProcessor"})
@@ -54,6 +56,16 @@ def save_hub_processor(processor: Processor, directory: Path) -> None:
         "patch_size": settings.patch_size,
         **selection,
     })  # fmt: skip
+
+
+def _name_class(path: Path) -> None:
+    """Makes transformers take the tokenizer from its file.
+
+    Left to itself it rebuilds some families' tokenizers from their vocabulary when the model beside them is of a type
+    that it does not know, without their `legacy` setting, and texts get other ids than in training.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    _write(path, {**content, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def image_processor_settings(settings: ProcessorSettings) -> dict[str, Any]:

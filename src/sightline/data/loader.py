@@ -6,7 +6,7 @@ know what a step does with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -127,8 +127,12 @@ class StepMaker:
         return micro_batches([self._examples(index) for index in indexes], size=self._size, pad_id=self._pad_id)
 
 
-def steps(make: StepMaker, *, start: int, stop: int, workers: int, pin_memory: bool = False) -> Iterator[list[Batch]]:
+def steps(
+    make: StepMaker, *, start: int, stop: int, workers: int, pin_memory: bool = False
+) -> Generator[list[Batch], None, None]:
     """The micro-batches of the steps from `start` to `stop`, made ahead by `workers` processes (0: in this one).
+
+    Close the generator to end the workers.
 
     Raises:
         DataError: at the step that a picture fails in.

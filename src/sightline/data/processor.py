@@ -90,6 +90,11 @@ class Processor:
         """Ids that end an answer."""
         return frozenset(self._encoder.token_id(token) for token in self.template.stop)
 
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer opens every text with its BOS."""
+        return self._encoder.adds_bos
+
     def encode(self, sample: Sample) -> Truncated:
         """Ids and labels of a sample, cut to `max_length`; opens no picture.
 

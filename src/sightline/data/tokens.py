@@ -98,6 +98,11 @@ class SegmentEncoder:
             previous = segment
         return Encoded(ids=ids, labels=labels)
 
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer puts a BOS before every text by itself."""
+        return self._bos is not None
+
     def token_id(self, token: str) -> int:
         """The id of a token by its name; `ConfigError` when the tokenizer has none."""
         found: int | None = self._token_to_id(token)

@@ -49,7 +49,8 @@ def make_part(part: str, output: Path, *, steps: int | None, say: Callable[[str]
         taken = sum(cycle.steps for cycle in cycles)
         pretrain_language.train(output, cycles=cycles, batch=32)
     made = {
-        "command": f"sightline parts {part} --output {output.name} --steps {taken}",
+        "command": f"sightline parts {part} --output {output.name}" + (f" --steps {steps}" if steps else ""),
+        "steps": taken,
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -81,6 +81,8 @@ def run_demo(output: Path, *, pictures: int, new: bool, say: Say) -> list[str]:
     """
     output.mkdir(parents=True, exist_ok=True)
     clock = Clock(output / "clock.json")
+    if new:
+        clock.seconds.clear()
     _make_data(output / "data", Counts(train=pictures), clock, say)
     commands = [f"sightline demo --output {output} --pictures {pictures}"]
     parts: dict[str, Any] = {}

@@ -35,6 +35,11 @@ def assemble_processor(recipe: Recipe) -> Processor:
     spec = recipe.model
     if spec.start is not None:
         settings = _settings_of(Path(spec.start))
+        missing = [name for name in _ENCODER_SETTINGS if name not in settings]
+        if missing:
+            raise CheckpointError(
+                f"{spec.start}/sightline.json: no {missing[0]} in its processor settings; train it again"
+            )
         fixed = {name: settings[name] for name in _ENCODER_SETTINGS}
         tokenizer = load_tokenizer(spec.start)
     else:

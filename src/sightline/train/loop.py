@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -46,14 +46,14 @@ def train(run: Run, *, quiet: bool = False) -> Path:
         return run.directory
     settings = run.recipe.train
     log = RunLog(run.directory, name=run.recipe.name, start=run.state.step, total=run.total, quiet=quiet)
-    with log, _stop_signal() as stop:
-        source = steps(
-            run.make_step,
-            start=run.state.step,
-            stop=run.total,
-            workers=settings.workers,
-            pin_memory=run.device.type == "cuda",
-        )
+    source = steps(
+        run.make_step,
+        start=run.state.step,
+        stop=run.total,
+        workers=settings.workers,
+        pin_memory=run.device.type == "cuda",
+    )
+    with log, _stop_signal() as stop, closing(source):  # however it ends, the workers end first
         for batches in source:
             _one_step(run, batches, log)
             done, told = run.state.step, stop.received  # read once: a signal that comes from here on waits for a save
