@@ -210,7 +210,8 @@ def test_an_unfinished_run_of_another_recipe_is_refused_too(world: Path, finishe
 
 
 def test_states_without_a_name_tag_are_refused_too(world: Path, finished: Path) -> None:
-    (finished / "run.json").unlink()
+    for path in ("run.json", "config.json"):
+        (finished / path).unlink()
     message = refused(align_recipe(world, finished, seed=6), CheckpointError)
     assert "another recipe" in message
 
@@ -259,6 +260,14 @@ def test_an_output_that_is_a_file_is_refused(world: Path, tmp_path: Path) -> Non
     assert (tmp_path / "run").read_text() == "thesis"
 
 
+def test_a_model_that_no_run_has_written_is_never_written_over(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    before = contents(world)
+    for part in ("vision", "language"):
+        assert "holds a model that no run has written" in refused(align_recipe(world, world / part))
+    assert contents(world) == before
+
+
 @pytest.mark.parametrize("new", [False, True])
 def test_a_second_run_on_the_same_output_is_refused_with_the_pid_of_the_first(
     new: bool, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -277,11 +286,19 @@ def test_a_second_run_on_the_same_output_is_refused_with_the_pid_of_the_first(
 # ---- what a finished run leaves --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("template", "policy"), [("own", "pad"), ("own", "crop"), ("vicuna_v1", "pad")])
+LORA = {"lora": {"rank": 4, "alpha": 8}}
+
+
+@pytest.mark.parametrize(
+    ("template", "policy", "train"),
+    [("own", "pad", {}), ("own", "crop", {}), ("vicuna_v1", "pad", {}), ("own", "pad", LORA)],
+    ids=["pad", "crop", "vicuna", "lora"],
+)
 def test_a_finished_run_answers_alike_here_and_in_transformers(
-    template: str, policy: str, world: Path, aligned: Path, tmp_path: Path
+    template: str, policy: str, train: dict[str, Any], world: Path, aligned: Path, tmp_path: Path
 ) -> None:
-    finished = trained(instruct_recipe(world, tmp_path / "run", start=aligned, template=template, image_policy=policy))
+    changes = {"template": template, "image_policy": policy}
+    finished = trained(instruct_recipe(world, tmp_path / "run", start=aligned, train=train, **changes))
     model, processor = load(finished)
     theirs = AutoModelForImageTextToText.from_pretrained(finished).eval()
     their_processor = AutoProcessor.from_pretrained(finished)

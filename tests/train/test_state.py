@@ -148,6 +148,19 @@ def test_a_full_disk_leaves_the_older_states(tmp_path: Path, monkeypatch: pytest
     assert resumed(tmp_path)[0].step == 2
 
 
+def test_an_old_state_that_cannot_be_removed_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, 2, 4)
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("unlink", "rmdir"):
+        monkeypatch.setattr(f"shutil.os.{name}", refuse)
+    saved(tmp_path, 6, keep=1)
+    assert names(tmp_path) == ["step-00000002", "step-00000004", "step-00000006"]
+    assert resumed(tmp_path)[0].step == 6
+
+
 # ---- damage ----------------------------------------------------------------------------------------------------------
 
 

@@ -168,6 +168,8 @@ def _claim(directory: Path, recipe: Recipe, mark: str, *, new: bool) -> TextIO:
                 f"output: {directory} holds a run of another recipe or other data; give another output, "
                 "or --new to put it aside and start over"
             )
+    if not owner.exists() and (directory / "config.json").exists():
+        raise ConfigError(f"output: {directory} holds a model that no run has written there; give another output")
     directory.mkdir(parents=True, exist_ok=True)
     lock = _lock(directory)
     write_atomic(owner, json.dumps({"fingerprint": mark}) + "\n")
