@@ -1,8 +1,9 @@
 """Text for the small language model: scenes as maps of words, descriptions, questions about them, and small talk.
 
-Comes in: an index and a seed. Goes out: a `Document`, a list of text pieces of which some are learnt. A map names what
-lies in each of 6 x 6 cells, row by row: a language model that has learnt from text to read a serialised layout is one
-that visual tokens can plug into. There are no pictures here, and no code of the world's painter is used.
+Comes in: an index and a seed. Goes out: a `Document`, a list of text pieces of which some are learnt. A map lists the
+cells of a 6 x 6 grid, row by row, each with what lies in it (`c2 redstar`): a language model that has learnt from text
+to read a serialised layout is one that visual tokens can plug into. There are no pictures here, and no code of the
+world's painter is used.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from sightline.demo.describe import captions
+from sightline.demo.describe import at, captions, name, place, reading_order, side
 from sightline.demo.teacher import (
     DETAIL_QUESTIONS,
     REASONING_QUESTIONS,
@@ -19,8 +20,9 @@ from sightline.demo.teacher import (
     description,
     exchanges,
     reasoning,
+    references,
 )
-from sightline.demo.world import CANVAS, COLORS, NUMBERS, SHAPES, SIGN, WORDS, Scene, Sign, Thing, draw_scene
+from sightline.demo.world import CANVAS, COLORS, NUMBERS, SHAPES, SIGN, SIZES, WORDS, Scene, Sign, Thing, draw_scene
 
 SEED = 9001
 """The language model's own scenes: other ones than any seed of the demo's pictures draws."""
@@ -43,12 +45,18 @@ class Piece:
 Document = list[Piece]
 
 CURRICULUM = (
-    (0, {"caption": 36, "short": 36, "sentences": 8, "detail": 10, "reasoning": 4, "prose": 6}),
-    (16_000, {"short": 52, "sentences": 14, "caption": 12, "detail": 5, "reasoning": 5, "prose": 12}),
-    (76_800, {"short": 68, "sentences": 14, "caption": 6, "detail": 4, "reasoning": 4, "prose": 4}),
+    (0, {"find": 40, "caption": 30, "compare": 5, "short": 15, "prose": 5, "sentences": 5}),
+    (
+        12_800,
+        {"find": 26, "caption": 8, "compare": 16, "short": 36, "prose": 4, "sentences": 4, "detail": 3, "reasoning": 3},
+    ),
+    (
+        64_000,
+        {"find": 8, "caption": 4, "compare": 12, "short": 56, "prose": 4, "sentences": 8, "detail": 4, "reasoning": 4},
+    ),
 )
-"""From which document on, which kinds, in percent. First they name everything on a map more often than they ask about
-it: what a map's words mean is learnt sooner from naming than from questions. Questions come last."""
+"""From which document on, which kinds, in percent. First they name what is on a map more often than they ask about it:
+what a map's words mean is learnt sooner from naming than from questions. Questions come last."""
 
 SMALL_TALK = (
     ("Hello!", "Hello! Show me a picture and ask me about it."),
@@ -87,45 +95,52 @@ def tile(item: Thing | Sign) -> str:
     return word.upper() if item.size == "large" else word
 
 
-def tiles() -> list[str]:
+def map_words() -> list[str]:
     """Every word that a map can hold; each is one token of the vocabulary."""
     words = [color + shape for color in COLORS for shape in SHAPES]
-    return [EMPTY, *words, *(word.upper() for word in words), *(f"sign{text}" for text in WORDS + NUMBERS)]
+    cells = [cell_name(row, column) for row in range(CELLS) for column in range(CELLS)]
+    return [EMPTY, *cells, *words, *(word.upper() for word in words), *(f"sign{text}" for text in WORDS + NUMBERS)]
+
+
+def cell_name(row: int, column: int) -> str:
+    """`a1` for the first cell of the first row, `f6` for the last of the last, as on a chessboard seen from above."""
+    return f"{'abcdef'[column]}{row + 1}"
 
 
 def write_map(scene: Scene, rng: random.Random) -> str:
-    """The map of a scene, `CELLS` x `CELLS` words.
+    """The map of a scene: cells with what lies in them, row by row; of the empty cells a share drawn by lot.
 
     How much of a cell a thing must cover to be named in it differs from map to map, as an encoder's patches may
     differ in what they tell; the cell under a thing's center always names it.
     """
-    cells = [[EMPTY] * CELLS for _ in range(CELLS)]
     threshold = rng.uniform(0.2, 0.8)
+    empties = rng.choice((0.0, 0.0, rng.random()))
     items: list[Thing | Sign] = [*scene.things, *([scene.sign] if scene.sign else [])]
+    extent = CANVAS / CELLS
+    centers = {
+        (min(CELLS - 1, int(item.y / extent)), min(CELLS - 1, int(item.x / extent))): tile(item) for item in items
+    }
+    words: list[str] = []
     for row in range(CELLS):
         for column in range(CELLS):
             shares = {tile(item): _share(item, row, column) for item in items}
             best = max(shares, key=shares.__getitem__)
-            if shares[best] >= threshold:
-                cells[row][column] = best
-    side = CANVAS / CELLS
-    for item in items:
-        cells[min(CELLS - 1, int(item.y / side))][min(CELLS - 1, int(item.x / side))] = tile(item)
-    return "".join(f" {word}" for line in cells for word in line)
+            named = centers.get((row, column)) or (best if shares[best] >= threshold else EMPTY)
+            if named != EMPTY or rng.random() < empties:
+                words += [cell_name(row, column), named]
+    return "".join(f" {word}" for word in words)
 
 
 def _share(item: Thing | Sign, row: int, column: int) -> float:
     """The share of a cell that the item covers, from a grid of 4 x 4 points."""
-    side = CANVAS / CELLS
-    inside = 0
-    for step in range(16):
-        x = (column + (step % 4 + 0.5) / 4) * side
-        y = (row + (step // 4 + 0.5) / 4) * side
-        if isinstance(item, Sign):
-            inside += abs(x - item.x) <= SIGN[0] / 2 and abs(y - item.y) <= SIGN[1] / 2
-        else:
-            inside += (x - item.x) ** 2 + (y - item.y) ** 2 <= (item.diameter / 2) ** 2
-    return inside / 16
+    extent = CANVAS / CELLS
+    half_x, half_y = (SIGN[0] / 2, SIGN[1] / 2) if isinstance(item, Sign) else (item.diameter / 2, item.diameter / 2)
+    steps = [(step + 0.5) / 4 for step in range(4)]
+    columns = [dx for step in steps if abs(dx := (column + step) * extent - item.x) <= half_x]
+    rows = [dy for step in steps if abs(dy := (row + step) * extent - item.y) <= half_y]
+    if isinstance(item, Sign):
+        return len(columns) * len(rows) / 16
+    return sum(dx**2 + dy**2 <= half_x**2 for dx in columns for dy in rows) / 16
 
 
 def dialogue(context: str, turns: list[tuple[str, str]]) -> Document:
@@ -151,6 +166,36 @@ def short_turns(asked: list[Exchange]) -> list[tuple[str, str]]:
     ]
 
 
+def find_turns(scene: Scene, rng: random.Random, *, count: int) -> list[tuple[str, str]]:
+    """Look-ups: `star?` is answered with how many there are, and each with its size, color, shape and place."""
+    keys = [*COLORS, *SHAPES, *SIZES]
+    keys += [word for thing in scene.things for word in (thing.color, thing.shape, name(thing))] * 2
+    keys += [f"{rng.choice((thing.size, rng.choice(tuple(COLORS))))} {thing.shape}" for thing in scene.things]
+    turns = []
+    for key in dict.fromkeys(rng.sample(keys, count)):
+        found = [
+            thing for thing in reading_order(scene.things) if set(key.split()) <= set(name(thing, size=True).split())
+        ]
+        listed = "".join(f", {name(thing, size=True)} {at(place(thing))}" for thing in found)
+        turns.append((f"{key}?", f"{len(found)}{listed}"))
+    if scene.sign is not None:
+        turns.insert(rng.randrange(len(turns) + 1), ("sign?", f"{scene.sign.text} {at(place(scene.sign))}"))
+    return turns
+
+
+def compare_turns(scene: Scene, rng: random.Random, *, count: int) -> list[tuple[str, str]]:
+    """Comparisons: `star or ring?` is answered with where the first lies beside the second, and which is larger."""
+    turns = []
+    named = [(thing, names) for thing in scene.things if (names := references(scene, thing))]
+    pairs = [(one, other) for one in named for other in named if one is not other]
+    for (one, names_one), (other, names_other) in rng.sample(pairs, min(count, len(pairs))):
+        size = "equal" if one.size == other.size else "larger" if one.size == "large" else "smaller"
+        sides = [direction.removesuffix(" of") for direction in side(one, other)]
+        question = f"{rng.choice(names_one[:3])} or {rng.choice(names_other[:3])}?"
+        turns.append((question, ", ".join([*sides, size])))
+    return turns
+
+
 def write_document(index: int, *, seed: int = SEED) -> Document:
     """The document of this index."""
     rng = random.Random(f"corpus/{seed}/{index}")
@@ -160,6 +205,10 @@ def write_document(index: int, *, seed: int = SEED) -> Document:
     weights = next(weights for start, weights in reversed(CURRICULUM) if index >= start)
     kind = rng.choices(tuple(weights), weights=tuple(weights.values()))[0]
     layout = write_map(scene, rng)
+    if kind == "compare" and len(turns := compare_turns(scene, rng, count=10)) > 1:
+        return dialogue(layout, turns)
+    if kind in ("find", "compare"):
+        return dialogue(layout, find_turns(scene, rng, count=7))
     if kind == "caption":
         text = rng.choice(captions(scene, rng)[:3])
         return [Piece(text=BOS, special=True), Piece(text=layout), Piece(text=f"{text}\n", learnt=True)]

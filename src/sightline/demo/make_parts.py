@@ -17,7 +17,7 @@ from sightline.demo import pretrain_language, pretrain_vision
 from sightline.errors import ConfigError, nearest
 
 VISION_STEPS = 2800
-LANGUAGE_CYCLES = (pretrain_language.Cycle(2400, 2e-3), pretrain_language.Cycle(1250, 1.5e-3))
+LANGUAGE_STEPS = 6000
 PARTS = ("vision", "language")
 
 
@@ -45,9 +45,8 @@ def make_part(part: str, output: Path, *, steps: int | None, say: Callable[[str]
         taken = steps or VISION_STEPS
         pretrain_vision.train(output, steps=taken, batch=128, pool=60_000, lr=1e-3)
     else:
-        cycles = LANGUAGE_CYCLES if steps is None else (pretrain_language.Cycle(steps, 2e-3),)
-        taken = sum(cycle.steps for cycle in cycles)
-        pretrain_language.train(output, cycles=cycles, batch=32)
+        taken = steps or LANGUAGE_STEPS
+        pretrain_language.train(output, steps=taken, batch=16, lr=2e-3)
     made = {
         "command": f"sightline parts {part} --output {output.name}" + (f" --steps {steps}" if steps else ""),
         "steps": taken,

@@ -112,9 +112,10 @@ def _turned(dx: float, dy: float, angle: float) -> tuple[float, float]:
 def _draw_sign(picture: Image.Image, sign: Sign, rng: random.Random) -> None:
     """The plate and its text, drawn at full resolution so that the letters stay crisp."""
     width, height = SIGN
-    plate, ink = rng.choice((((245, 245, 240), (20, 20, 20)), ((40, 42, 48), (240, 240, 235))))
+    light = rng.randint(225, 250)
+    plate, ink = (light, light, light - 5), (20, 20, 20)
     draw = ImageDraw.Draw(picture)
     box = (sign.x - width / 2, sign.y - height / 2, sign.x + width / 2, sign.y + height / 2)
     draw.rectangle(box, fill=plate, outline=ink)
-    font = ImageFont.load_default(size=16)
-    draw.text((sign.x, sign.y), sign.text.upper(), font=font, fill=ink, anchor="mm", stroke_width=0.3)
+    font = ImageFont.load_default(size=22)
+    draw.text((sign.x, sign.y), sign.text.upper(), font=font, fill=ink, anchor="mm", stroke_width=0.5)

@@ -6,10 +6,8 @@ Comes in: a seed and a number of steps. Goes out: a `LlamaForCausalLM` directory
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,17 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sightline.demo.corpus import ASSISTANT, BOS, END, IMAGE, PAD, USER, Document, tiles, write_document
+from sightline.demo.corpus import ASSISTANT, BOS, END, IMAGE, PAD, USER, Document, map_words, write_document
 
 VOCABULARY = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Cycle:
-    """One stretch of the training: its optimizer steps and its highest rate."""
-
-    steps: int
-    lr: float
 
 
 CHAT_TEMPLATE = (
@@ -59,13 +49,13 @@ def train_tokenizer(*, documents: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    every_tile = "".join(f" {tile}" for tile in tiles())
+    every_word = "".join(f" {word}" for word in map_words())
     texts = [piece.text for index in range(documents) for piece in write_document(index) if not piece.special]
-    tokenizer.train_from_iterator(texts + [every_tile] * (documents // 4), trainer)
+    tokenizer.train_from_iterator(texts + [every_word] * (documents // 4), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
-    split = [word for word in tiles() if len(tokenizer.encode(f" {word}", add_special_tokens=False).ids) != 1]
+    split = [word for word in map_words() if len(tokenizer.encode(f" {word}", add_special_tokens=False).ids) != 1]
     assert not split, f"words of the map that are more than one token: {split}"
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -111,9 +101,9 @@ def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast) -> tuple[li
     return ids, labels
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, *, batch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(tokenizer: PreTrainedTokenizerFast, *, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Ids and labels, int64[B, T], documents of similar length together: 16 batches at a time are sorted."""
-    index = start
+    index = 0
     while True:
         window = sorted(
             (tokenize(write_document(number), tokenizer) for number in range(index, index + 16 * batch)),
@@ -141,42 +131,32 @@ def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[T
     return functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean().item()
 
 
-def train(directory: Path, *, cycles: Sequence[Cycle], batch: int, log_every: int = 25) -> None:
-    """Writes `directory` (model, tokenizer) every 300 steps and after each cycle, and `log.jsonl` beside it.
+def rate(step: int, *, steps: int, highest: float) -> float:
+    """Learning rate of a step: a warm-up, a constant stretch, and over the last quarter a straight line to zero.
 
-    Each cycle starts from what the one before has saved, with a fresh optimizer, a warm-up and a cosine to zero, and
-    goes on in the corpus.
+    Skills such as looking a thing up by its shape arrive late and all at once; a cosine has cooled down by then.
     """
+    return highest * min(1.0, step / 200, (steps - step + 1) / (0.25 * steps))
+
+
+def train(directory: Path, *, steps: int, batch: int, lr: float, log_every: int = 50) -> None:
+    """Writes `directory` (model, tokenizer) every 500 steps and at the end, and `log.jsonl` beside it."""
     torch.manual_seed(0)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(documents=8000)
     tokenizer.save_pretrained(directory)
-    (directory / "log.jsonl").unlink(missing_ok=True)
-    taken = 0
-    for cycle in cycles:
-        train_cycle(directory, cycle, tokenizer=tokenizer, batch=batch, taken=taken, log_every=log_every)
-        taken += cycle.steps
-
-
-def train_cycle(
-    directory: Path, cycle: Cycle, *, tokenizer: PreTrainedTokenizerFast, batch: int, taken: int, log_every: int
-) -> None:
-    """One cycle: from the model in `directory`, or a new one, to a better one there; `taken` steps came before."""
-    if taken:
-        model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).train()
-    else:
-        model = LlamaForCausalLM(language_config(tokenizer))
+    model = LlamaForCausalLM(language_config(tokenizer))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
     )
     started = time.monotonic()
-    stream = batches(tokenizer, batch=batch, start=taken * batch)
-    with (directory / "log.jsonl").open("a") as log:
-        for step in range(1, cycle.steps + 1):
+    stream = batches(tokenizer, batch=batch)
+    with (directory / "log.jsonl").open("w") as log:
+        for step in range(1, steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = cycle.lr * min(1.0, step / 200) * (0.5 + 0.5 * math.cos(math.pi * step / cycle.steps))
+                group["lr"] = rate(step, steps=steps, highest=lr)
             loss, accuracy = answer_loss(model, *next(stream))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -184,14 +164,14 @@ def train_cycle(
             optimizer.step()
             if step % log_every == 0:
                 line = {
-                    "step": taken + step,
+                    "step": step,
                     "loss": round(loss.item(), 4),
                     "token_accuracy": round(accuracy, 4),
                     "seconds": round(time.monotonic() - started, 1),
                 }
                 log.write(json.dumps(line) + "\n")
                 log.flush()
-            if step % 300 == 0 or step == cycle.steps:
+            if step % 500 == 0 or step == steps:
                 save(model, directory)
 
 

@@ -9,6 +9,7 @@ The text tower exists for the training alone. No questions, no answers, no held-
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -24,14 +25,14 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from sightline.demo.describe import statements
 from sightline.demo.paint import paint
-from sightline.demo.world import CANVAS, draw_scene
+from sightline.demo.world import CANVAS, Scene, draw_scene
 
 SEED = 7001
 """The encoder's own pictures: other scenes than any seed of the demo's data draws."""
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's normalisation (OpenAI, `clip/clip.py`)."""
-DRAWN_PER_KIND = {"thing": 2, "placed": 5, "count": 2, "relation": 2, "sign": 2}
+DRAWN_PER_KIND = {"thing": 2, "placed": 5, "count": 2, "relation": 2, "sign": 3}
 """Captions drawn for each picture of a batch, by kind of statement."""
 CAPTION_LENGTH = 10
 """Words; the longest statement, a small or large thing with its place, has eight."""
@@ -92,7 +93,10 @@ class Contrast(nn.Module):
 
 
 class Pictures:
-    """Pictures and their true statements, painted when first asked for and kept as uint8."""
+    """Pictures and their true statements, painted when first asked for and kept as uint8.
+
+    Every other scene without a sign is passed over: letters take the most pictures to learn.
+    """
 
     def __init__(self, *, size: int) -> None:
         self.pixels = np.zeros((size, CANVAS, CANVAS, 3), dtype=np.uint8)
@@ -102,8 +106,15 @@ class Pictures:
         self.encoded: list[list[int]] = []
         self.kinds: list[dict[str, np.ndarray]] = []
         self.true: list[np.ndarray] = []
-        for index in range(size):
-            found = statements(draw_scene(index, seed=SEED))
+        self.scenes: list[Scene] = []
+        for index in itertools.count():
+            scene = draw_scene(index, seed=SEED)
+            if scene.sign is None and index % 2:
+                continue
+            if len(self.scenes) == size:
+                break
+            self.scenes.append(scene)
+            found = statements(scene)
             self.kinds.append({kind: self._ids(texts) for kind, texts in found.items() if texts})
             self.true.append(np.unique(np.concatenate(list(self.kinds[-1].values()))))
 
@@ -119,7 +130,7 @@ class Pictures:
         """Pixels float32[B, 3, H, W], captions int64[M, L], and which belongs to which, float32[B, M]."""
         for index in indexes:
             if not self.painted[index]:
-                self.pixels[index] = np.asarray(paint(draw_scene(index, seed=SEED), seed=SEED))
+                self.pixels[index] = np.asarray(paint(self.scenes[index], seed=SEED))
                 self.painted[index] = True
         drawn = [
             rng.choice(ids, size=min(DRAWN_PER_KIND[kind], len(ids)), replace=False)

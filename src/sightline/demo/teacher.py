@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from sightline.demo.describe import (
     article,
@@ -72,38 +73,23 @@ def _pick(scene: Scene, rng: random.Random, *, hide: str = "", clear: bool = Fal
     return None
 
 
-def ask_color(scene: Scene, rng: random.Random) -> Exchange | None:
-    picked = _pick(scene, rng, hide="color")
+def _ask_look(scene: Scene, rng: random.Random, look: Literal["color", "shape"]) -> Exchange | None:
+    picked = _pick(scene, rng, hide=look)
     if picked is None:
         return None
     thing, noun = picked
-    question = rng.choice(
-        (f"What color is the {noun}?", f"What is the color of the {noun}?", f"Which color does the {noun} have?")
-    )
-    return Exchange(
-        type="color",
-        question=question,
-        short=thing.color,
-        sentence=f"The {noun} is {thing.color}.",
-        about=(thing.pair,),
-    )
+    forms = f"What {look} is the {noun}?", f"What is the {look} of the {noun}?", f"Which {look} does the {noun} have?"
+    sentence = f"The {noun} is {thing.color if look == 'color' else article(thing.shape)}."
+    short = thing.color if look == "color" else thing.shape
+    return Exchange(type=look, question=rng.choice(forms), short=short, sentence=sentence, about=(thing.pair,))
+
+
+def ask_color(scene: Scene, rng: random.Random) -> Exchange | None:
+    return _ask_look(scene, rng, "color")
 
 
 def ask_shape(scene: Scene, rng: random.Random) -> Exchange | None:
-    picked = _pick(scene, rng, hide="shape")
-    if picked is None:
-        return None
-    thing, noun = picked
-    question = rng.choice(
-        (f"What shape is the {noun}?", f"What is the shape of the {noun}?", f"Which shape does the {noun} have?")
-    )
-    return Exchange(
-        type="shape",
-        question=question,
-        short=thing.shape,
-        sentence=f"The {noun} is {article(thing.shape)}.",
-        about=(thing.pair,),
-    )
+    return _ask_look(scene, rng, "shape")
 
 
 def ask_count(scene: Scene, rng: random.Random) -> Exchange | None:

@@ -39,8 +39,10 @@ UNSEEN_PAIRS = frozenset({("red", "triangle"), ("blue", "star"), ("green", "ring
 WORDS = ("cat", "dog", "sun", "bus", "hat", "cup", "key", "map", "box", "pen", "toy", "jam", "egg", "fox", "net", "owl")
 NUMBERS = tuple(str(number) for number in range(10, 30))
 
-SIGN = (38, 19)
+SIGN = (50, 24)
 """Width and height in pixels of the sign that carries a painted word."""
+SIGN_STEP = 4
+"""Signs hang at multiples of so many pixels: a small encoder then meets each letter in few places of its patches."""
 
 MAX_THINGS = 6
 MAX_LARGE = 3
@@ -130,12 +132,8 @@ def _draw_pair(rng: random.Random, *, must_be_unseen: bool, unseen: str) -> tupl
 
 
 def _place_sign(rng: random.Random) -> Sign:
-    width, height = SIGN
-    return Sign(
-        text=rng.choice(WORDS + NUMBERS),
-        x=rng.uniform(width / 2 + 1, CANVAS - width / 2 - 1),
-        y=rng.uniform(height / 2 + 1, CANVAS - height / 2 - 1),
-    )
+    x, y = (rng.randrange(extent // 2 + 2, CANVAS - extent // 2 - 1, SIGN_STEP) for extent in SIGN)
+    return Sign(text=rng.choice(WORDS + NUMBERS), x=float(x), y=float(y))
 
 
 def _place_thing(
