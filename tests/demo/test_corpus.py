@@ -22,20 +22,24 @@ from sightline.demo.corpus import (
     SMALL_TALK,
     USER,
     Document,
+    cell_name,
+    compare_turns,
     dialogue,
+    find_turns,
+    map_words,
     short_turns,
     tile,
-    tiles,
     write_document,
     write_map,
 )
 from sightline.demo.dataset import SEED as PICTURES_SEED
+from sightline.demo.describe import CLEAR_OFFSET
 from sightline.demo.teacher import SHORT_ANSWER, exchanges
 from sightline.demo.world import CANVAS, Sign
-from tests.demo.scenes import items, scene_of, scenes, thing
+from tests.demo.scenes import items, scene_of, scenes, thing, words_of
 
 CELL = CANVAS / CELLS
-DOCUMENTS = [write_document(index) for index in [*range(150), *range(CURRICULUM[1][0], CURRICULUM[1][0] + 150)]]
+DOCUMENTS = [write_document(start + index) for start, _ in CURRICULUM for index in range(150)]
 
 
 def text_of(document: Document, *, learnt: bool | None = None) -> str:
@@ -45,46 +49,57 @@ def text_of(document: Document, *, learnt: bool | None = None) -> str:
 # ---- maps ------------------------------------------------------------------------------------------------------------
 
 
-def grid(words: str) -> list[list[str]]:
-    cells = words.split()
-    return [cells[start : start + CELLS] for start in range(0, len(cells), CELLS)]
+def cells_of(words: str) -> dict[tuple[int, int], str]:
+    """(row, column) -> what the map names there, in the order of the map."""
+    found = words.split()
+    return {
+        (int(cell[1]) - 1, "abcdef".index(cell[0])): word for cell, word in zip(found[::2], found[1::2], strict=True)
+    }
 
 
-def test_a_map_has_a_word_for_each_of_36_cells() -> None:
-    vocabulary = set(tiles())
+def test_a_map_lists_cells_row_by_row_with_what_lies_in_them() -> None:
+    vocabulary = set(map_words())
     for scene in scenes():
         words = write_map(scene, random.Random(scene.index))
         assert words == "".join(f" {word}" for word in words.split())
-        assert len(words.split()) == 36
         assert set(words.split()) <= vocabulary
+        cells = list(cells_of(words))
+        assert cells == sorted(cells)
+        assert 2 * len(cells) == len(words.split())
+
+
+def test_some_maps_name_empty_cells_and_some_do_not() -> None:
+    maps = [cells_of(write_map(scene, random.Random(scene.index))) for scene in scenes()]
+    empties = [sum(word == EMPTY for word in cells.values()) for cells in maps]
+    assert 0.4 < sum(count == 0 for count in empties) / len(empties) < 0.9
+    assert max(empties) > 20
 
 
 def test_the_cell_under_a_center_names_what_lies_there() -> None:
     for scene in scenes():
-        cells = grid(write_map(scene, random.Random(scene.index)))
+        cells = cells_of(write_map(scene, random.Random(scene.index)))
         for item in items(scene):
             mates = [
                 tile(other)
                 for other in items(scene)
                 if (other.x // CELL, other.y // CELL) == (item.x // CELL, item.y // CELL)
             ]
-            assert cells[int(item.y // CELL)][int(item.x // CELL)] in mates
+            assert cells[int(item.y // CELL), int(item.x // CELL)] in mates
 
 
 def test_a_cell_names_only_what_reaches_into_it() -> None:
     for scene in scenes():
-        for row, line in enumerate(grid(write_map(scene, random.Random(scene.index)))):
-            for column, word in enumerate(line):
-                if word == EMPTY:
-                    continue
-                reach = [
-                    item
-                    for item in items(scene)
-                    if tile(item) == word
-                    and abs((column + 0.5) * CELL - item.x) <= CELL / 2 + 20
-                    and abs((row + 0.5) * CELL - item.y) <= CELL / 2 + 20
-                ]
-                assert reach, f"{word} is not near cell {row}, {column}"
+        for (row, column), word in cells_of(write_map(scene, random.Random(scene.index))).items():
+            if word == EMPTY:
+                continue
+            reach = [
+                item
+                for item in items(scene)
+                if tile(item) == word
+                and abs((column + 0.5) * CELL - item.x) <= CELL / 2 + 26
+                and abs((row + 0.5) * CELL - item.y) <= CELL / 2 + 20
+            ]
+            assert reach, f"{word} is not near cell {row}, {column}"
 
 
 def test_maps_differ_in_how_much_of_a_cell_must_be_covered() -> None:
@@ -92,6 +107,12 @@ def test_maps_differ_in_how_much_of_a_cell_must_be_covered() -> None:
     sizes = {write_map(scene, random.Random(seed)).split().count("REDSTAR") for seed in range(20)}
     assert len(sizes) > 2
     assert min(sizes) >= 1
+
+
+@pytest.mark.parametrize(("row", "column", "name"), [(0, 0, "a1"), (0, 5, "f1"), (5, 0, "a6"), (2, 1, "b3")])
+def test_cells_are_named_by_column_and_row(row: int, column: int, name: str) -> None:
+    assert cell_name(row, column) == name
+    assert name in map_words()
 
 
 @pytest.mark.parametrize(
@@ -105,11 +126,11 @@ def test_maps_differ_in_how_much_of_a_cell_must_be_covered() -> None:
 )
 def test_tiles_spell_color_shape_and_size(item: object, word: str) -> None:
     assert tile(item) == word  # type: ignore[arg-type]
-    assert word in tiles()
+    assert word in map_words()
 
 
-def test_tiles_are_unlike_one_another() -> None:
-    assert len(tiles()) == len(set(tiles())) == 1 + 2 * 8 * 6 + 16 + 20
+def test_the_words_of_maps_are_unlike_one_another() -> None:
+    assert len(map_words()) == len(set(map_words())) == 1 + 36 + 2 * 8 * 6 + 16 + 20
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------
@@ -117,7 +138,7 @@ def test_tiles_are_unlike_one_another() -> None:
 
 def test_documents_are_functions_of_their_index() -> None:
     assert [write_document(index) for index in range(150)] == DOCUMENTS[:150]
-    assert len({text_of(document) for document in DOCUMENTS}) > 290
+    assert len({text_of(document) for document in DOCUMENTS}) > 0.96 * len(DOCUMENTS)
     assert write_document(3, seed=1) != write_document(3)
 
 
@@ -132,7 +153,7 @@ def test_exactly_the_answers_and_their_ends_are_learnt() -> None:
         if not any(piece.text == USER for piece in document):
             layout, caption = document[1:]
             assert (layout.learnt, caption.learnt, caption.text[-1]) == (False, True, "\n")
-            assert len(layout.text.split()) == 36
+            assert cells_of(layout.text)
             continue
         roles = [piece.text for piece in document if piece.special]
         turns = roles.count(USER)
@@ -151,23 +172,69 @@ def test_words_never_spell_a_special_token() -> None:
                 assert not any(token in piece.text for token in (BOS, END, PAD, IMAGE, USER, ASSISTANT))
 
 
+def kind_of(document: Document) -> str:
+    whole, learnt = text_of(document), text_of(document, learnt=True)
+    if USER not in whole:
+        return "caption"
+    if SHORT_ANSWER in whole:
+        return "prose" if "The picture shows" in whole else "short"
+    if "The picture shows" in learnt:
+        return "detail"
+    if re.search(r"would (roll|stay)", learnt):
+        return "reasoning"
+    if any(question in whole for question, _ in SMALL_TALK):
+        return "small talk"
+    return "drill" if re.search(r"^(\d|\w+ (at|in|on) |(left|right|above|below)?,? ?\w+<)", learnt) else "sentences"
+
+
 def test_all_kinds_of_documents_occur() -> None:
-    kinds: Counter[str] = Counter()
-    for document in DOCUMENTS:
-        whole = text_of(document)
-        if USER not in whole:
-            kinds["caption"] += 1
-        elif SHORT_ANSWER in whole:
-            kinds["map" if whole.count(f" {EMPTY} ") > 3 else "prose"] += 1
-        elif "The picture shows" in text_of(document, learnt=True):
-            kinds["detail"] += 1
-        elif re.search(r"would (roll|stay)", text_of(document, learnt=True)):
-            kinds["reasoning"] += 1
-        elif any(question in whole for question, _ in SMALL_TALK):
-            kinds["small talk"] += 1
-        else:
-            kinds["sentences"] += 1
-    assert set(kinds) == {"caption", "map", "prose", "detail", "reasoning", "small talk", "sentences"}
+    kinds = Counter(kind_of(document) for document in DOCUMENTS)
+    assert set(kinds) == {"caption", "short", "prose", "detail", "reasoning", "small talk", "sentences", "drill"}
+
+
+def test_hard_questions_come_last() -> None:
+    def places_asked(documents: list[Document]) -> int:
+        return sum(text_of(document).count("part of the picture") for document in documents)
+
+    assert places_asked(DOCUMENTS[-150:]) > 2 * places_asked(DOCUMENTS[:150])
+
+
+# ---- drills ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_look_up_is_answered_with_everything_that_matches() -> None:
+    for scene in scenes():
+        for question, answer in find_turns(scene, random.Random(scene.index), count=7):
+            key = set(question.removesuffix("?").split())
+            if key == {"sign"}:
+                assert scene.sign is not None
+                assert answer.split()[0] == scene.sign.text
+                continue
+            found = [item for item in scene.things if key <= words_of(item)]
+            count, *listed = answer.split(", ")
+            assert int(count) == len(found) == len(listed)
+            assert sorted(" ".join(text.split()[:3]) for text in listed) == sorted(
+                f"{item.size} {item.color} {item.shape}" for item in found
+            )
+
+
+def test_a_comparison_tells_sides_and_sizes() -> None:
+    compared = 0
+    for scene in scenes():
+        for question, answer in compare_turns(scene, random.Random(scene.index), count=8):
+            names = question.removesuffix("?").split(" or ")
+            (one,), (other,) = (
+                [item for item in scene.things if set(name.split()) <= words_of(item)] for name in names
+            )
+            told = answer.split(", ")
+            bigger = (one.size == "large") - (other.size == "large")
+            assert told[-1] == {0: "equal", 1: "larger", -1: "smaller"}[bigger]
+            assert ("left" in told) == (one.x <= other.x - CLEAR_OFFSET)
+            assert ("right" in told) == (one.x >= other.x + CLEAR_OFFSET)
+            assert ("above" in told) == (one.y <= other.y - CLEAR_OFFSET)
+            assert ("below" in told) == (one.y >= other.y + CLEAR_OFFSET)
+            compared += 1
+    assert compared > 200
 
 
 def test_only_the_first_question_asks_for_short_answers() -> None:

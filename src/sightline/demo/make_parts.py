@@ -17,7 +17,10 @@ from sightline.demo import pretrain_language, pretrain_vision
 from sightline.errors import ConfigError, nearest
 
 VISION_STEPS = 2800
-LANGUAGE_STEPS = 6000
+LANGUAGE_CYCLES = (
+    pretrain_language.Cycle(steps=3000, lr=2e-3, cooling=0.0),
+    pretrain_language.Cycle(steps=3500, lr=2e-3, cooling=0.3),
+)
 PARTS = ("vision", "language")
 
 
@@ -45,8 +48,9 @@ def make_part(part: str, output: Path, *, steps: int | None, say: Callable[[str]
         taken = steps or VISION_STEPS
         pretrain_vision.train(output, steps=taken, batch=128, pool=60_000, lr=1e-3)
     else:
-        taken = steps or LANGUAGE_STEPS
-        pretrain_language.train(output, steps=taken, batch=16, lr=2e-3)
+        cycles = LANGUAGE_CYCLES if steps is None else (pretrain_language.Cycle(steps=steps, lr=2e-3, cooling=0.3),)
+        taken = sum(cycle.steps for cycle in cycles)
+        pretrain_language.train(output, cycles=cycles, batch=16)
     made = {
         "command": f"sightline parts {part} --output {output.name}" + (f" --steps {steps}" if steps else ""),
         "steps": taken,

@@ -5,9 +5,11 @@ Comes in: a seed and a number of steps. Goes out: a `LlamaForCausalLM` directory
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +21,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sightline.demo.corpus import ASSISTANT, BOS, END, IMAGE, PAD, USER, Document, map_words, write_document
 
 VOCABULARY = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One stretch of the training: its optimizer steps, its highest rate, the share of it over which that falls."""
+
+    steps: int
+    lr: float
+    cooling: float
 
 
 CHAT_TEMPLATE = (
@@ -101,17 +112,19 @@ def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast) -> tuple[li
     return ids, labels
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, *, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Ids and labels, int64[B, T], documents of similar length together: 16 batches at a time are sorted."""
-    index = 0
-    while True:
-        window = sorted(
-            (tokenize(write_document(number), tokenizer) for number in range(index, index + 16 * batch)),
+def batches(tokenizer: PreTrainedTokenizerFast, *, batch: int, taken: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Ids and labels, int64[B, T], documents of similar length together: 16 batches at a time are sorted.
+
+    After `taken` batches the stream goes on with the next 16.
+    """
+    window = 16 * batch
+    for index in itertools.count(-(-taken * batch // window) * window, window):
+        documents = sorted(
+            (tokenize(write_document(number), tokenizer) for number in range(index, index + window)),
             key=lambda pair: len(pair[0]),
         )
-        index += 16 * batch
-        groups = [window[first : first + batch] for first in range(0, len(window), batch)]
-        for position in torch.randperm(len(groups), generator=torch.Generator().manual_seed(index)).tolist():
+        groups = [documents[first : first + batch] for first in range(0, window, batch)]
+        for position in torch.randperm(len(groups), generator=torch.Generator().manual_seed(index + window)).tolist():
             yield collate(groups[position], pad=tokenizer.pad_token_id)
 
 
@@ -131,32 +144,49 @@ def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[T
     return functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean().item()
 
 
-def rate(step: int, *, steps: int, highest: float) -> float:
-    """Learning rate of a step: a warm-up, a constant stretch, and over the last quarter a straight line to zero.
+def rate(step: int, *, cycle: Cycle) -> float:
+    """Learning rate of a cycle's step: a warm-up, a constant stretch, and where it cools, a straight line to zero.
 
     Skills such as looking a thing up by its shape arrive late and all at once; a cosine has cooled down by then.
     """
-    return highest * min(1.0, step / 200, (steps - step + 1) / (0.25 * steps))
+    return cycle.lr * min(1.0, step / 200, (cycle.steps - step + 1) / max(1.0, cycle.cooling * cycle.steps))
 
 
-def train(directory: Path, *, steps: int, batch: int, lr: float, log_every: int = 50) -> None:
-    """Writes `directory` (model, tokenizer) every 500 steps and at the end, and `log.jsonl` beside it."""
+def train(directory: Path, *, cycles: Sequence[Cycle], batch: int, log_every: int = 50) -> None:
+    """Writes `directory` (model, tokenizer) every 500 steps and after each cycle, and `log.jsonl` beside it.
+
+    A cycle goes on from what the one before has saved, with a new optimizer, further on in the corpus.
+    """
     torch.manual_seed(0)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(documents=8000)
     tokenizer.save_pretrained(directory)
-    model = LlamaForCausalLM(language_config(tokenizer))
+    (directory / "log.jsonl").unlink(missing_ok=True)
+    taken = 0
+    for cycle in cycles:
+        train_cycle(directory, cycle, tokenizer=tokenizer, batch=batch, taken=taken, log_every=log_every)
+        taken += cycle.steps
+
+
+def train_cycle(
+    directory: Path, cycle: Cycle, *, tokenizer: PreTrainedTokenizerFast, batch: int, taken: int, log_every: int
+) -> None:
+    """One cycle: from the model in `directory`, or a new one, to a better one there; `taken` steps came before."""
+    if taken:
+        model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).train()
+    else:
+        model = LlamaForCausalLM(language_config(tokenizer))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
     )
     started = time.monotonic()
-    stream = batches(tokenizer, batch=batch)
-    with (directory / "log.jsonl").open("w") as log:
-        for step in range(1, steps + 1):
+    stream = batches(tokenizer, batch=batch, taken=taken)
+    with (directory / "log.jsonl").open("a") as log:
+        for step in range(1, cycle.steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, steps=steps, highest=lr)
+                group["lr"] = rate(step, cycle=cycle)
             loss, accuracy = answer_loss(model, *next(stream))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -164,14 +194,14 @@ def train(directory: Path, *, steps: int, batch: int, lr: float, log_every: int 
             optimizer.step()
             if step % log_every == 0:
                 line = {
-                    "step": step,
+                    "step": taken + step,
                     "loss": round(loss.item(), 4),
                     "token_accuracy": round(accuracy, 4),
                     "seconds": round(time.monotonic() - started, 1),
                 }
                 log.write(json.dumps(line) + "\n")
                 log.flush()
-            if step % 500 == 0 or step == steps:
+            if step % 500 == 0 or step == cycle.steps:
                 save(model, directory)
 
 

@@ -8,7 +8,7 @@ words that fit it alone, places and sides only where they are clear. Does not kn
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -277,15 +277,15 @@ ASKERS: dict[str, Callable[[Scene, random.Random], Exchange | None]] = {
 }
 
 
-def exchanges(scene: Scene, rng: random.Random, *, count: int) -> list[Exchange]:
-    """Up to `count` exchanges with different questions, types in random order, every type about equally often."""
+def exchanges(scene: Scene, rng: random.Random, *, count: int, types: Sequence[str] = tuple(ASKERS)) -> list[Exchange]:
+    """Up to `count` exchanges with different questions, in random order, every one of `types` about equally often."""
     found: dict[str, Exchange] = {}
-    types: list[str] = []
+    due: list[str] = []
     for _ in range(4 * count):
         if len(found) == count:
             break
-        types = types or rng.sample(list(ASKERS), len(ASKERS))
-        exchange = ASKERS[types.pop()](scene, rng)
+        due = due or rng.sample(types, len(types))
+        exchange = ASKERS[due.pop()](scene, rng)
         if exchange is not None:
             found.setdefault(exchange.question, exchange)
     return list(found.values())
