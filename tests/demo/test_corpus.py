@@ -18,10 +18,13 @@ from sightline.demo.corpus import (
     END,
     IMAGE,
     PAD,
+    PAIRED_FROM,
     SEED,
     SMALL_TALK,
     USER,
     Document,
+    Piece,
+    cards,
     cell_name,
     compare_turns,
     dialogue,
@@ -33,9 +36,9 @@ from sightline.demo.corpus import (
     write_map,
 )
 from sightline.demo.dataset import SEED as PICTURES_SEED
-from sightline.demo.describe import CLEAR_OFFSET
+from sightline.demo.describe import CLEAR_OFFSET, place
 from sightline.demo.teacher import SHORT_ANSWER, exchanges
-from sightline.demo.world import CANVAS, Sign
+from sightline.demo.world import CANVAS, SHAPES, Sign
 from tests.demo.scenes import items, scene_of, scenes, thing, words_of
 
 CELL = CANVAS / CELLS
@@ -151,7 +154,7 @@ def test_exactly_the_answers_and_their_ends_are_learnt() -> None:
         assert document[0].text == BOS
         assert not document[0].learnt
         if not any(piece.text == USER for piece in document):
-            layout, caption = document[1:]
+            layout, *_, caption = document[1:]
             assert (layout.learnt, caption.learnt, caption.text[-1]) == (False, True, "\n")
             assert cells_of(layout.text)
             continue
@@ -190,6 +193,26 @@ def kind_of(document: Document) -> str:
 def test_all_kinds_of_documents_occur() -> None:
     kinds = Counter(kind_of(document) for document in DOCUMENTS)
     assert set(kinds) == {"caption", "short", "prose", "detail", "reasoning", "small talk", "sentences", "drill"}
+
+
+def test_words_share_positions_in_the_last_maps_alone() -> None:
+    maps = [piece.text for document in DOCUMENTS[-150:] for piece in document if piece.paired]
+    assert len(maps) > 120
+    assert all(cells_of(text) for text in maps)
+    assert not any(piece.paired for document in DOCUMENTS[:-150] for piece in document)
+    assert CURRICULUM[-1][0] == PAIRED_FROM
+
+
+def test_cards_say_everything_once_and_nothing_twice() -> None:
+    for scene in scenes():
+        lines = cards(scene, random.Random(scene.index)).splitlines()
+        told = [" ".join(sorted(line.split())) for line in lines]
+        assert sorted(told) == sorted(
+            " ".join(sorted(f"{item.color} {item.shape} {item.size} {place(item)}".split())) for item in scene.things
+        )
+    written = "".join(cards(scene, random.Random(scene.index)) for scene in scenes())
+    shape_first = [line.split()[0] in SHAPES for line in written.splitlines()]
+    assert 0.15 < sum(shape_first) / len(shape_first) < 0.35
 
 
 def test_hard_questions_come_last() -> None:
@@ -244,7 +267,7 @@ def test_only_the_first_question_asks_for_short_answers() -> None:
 
 
 def test_a_context_stands_before_the_first_question_only() -> None:
-    document = dialogue("MAP", [("One?", "1"), ("Two?", "2")])
+    document = dialogue(Piece(text="MAP"), [("One?", "1"), ("Two?", "2")])
     assert text_of(document) == f"{BOS}{USER}MAP\nOne?{ASSISTANT}1{END}{USER}Two?{ASSISTANT}2{END}"
-    assert text_of(dialogue("", [("Hi?", "Yes")])) == f"{BOS}{USER}Hi?{ASSISTANT}Yes{END}"
+    assert text_of(dialogue(None, [("Hi?", "Yes")])) == f"{BOS}{USER}Hi?{ASSISTANT}Yes{END}"
     assert text_of(document, learnt=True) == f"1{END}2{END}"

@@ -35,14 +35,22 @@ BOS, END, PAD, IMAGE, USER, ASSISTANT = "<s>", "<|end|>", "<pad>", "<image>", "<
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """Text, or one special token when `special`. `learnt`: the model is trained to say it."""
+    """Text, or one special token when `special`.
+
+    `learnt`: the model is trained to say it. `paired`: two words share a position, a cell's name and what lies there.
+    """
 
     text: str
     learnt: bool = False
     special: bool = False
+    paired: bool = False
 
 
 Document = list[Piece]
+
+PAIRED_FROM = 88_064
+"""From this document on the two words of each cell share a position, their embeddings added up, as a patch's features
+say at once what it shows and where. Before, the name of the cell stands in front of what lies in it."""
 
 CURRICULUM = (
     (0, {"find": 40, "caption": 30, "compare": 5, "short": 15, "prose": 5, "sentences": 5}),
@@ -54,10 +62,29 @@ CURRICULUM = (
         48_128,
         {"hard": 50, "short": 25, "find": 8, "compare": 5, "sentences": 5, "caption": 3, "detail": 2, "reasoning": 2},
     ),
+    (56_064, {"cards": 60, "hard": 20, "short": 10, "find": 3, "compare": 3, "sentences": 2, "caption": 2}),
+    (
+        72_000,
+        {
+            "cards": 15,
+            "hard": 35,
+            "short": 30,
+            "find": 4,
+            "compare": 4,
+            "sentences": 6,
+            "caption": 2,
+            "detail": 2,
+            "reasoning": 2,
+        },
+    ),
+    (
+        PAIRED_FROM,
+        {"short": 38, "hard": 37, "find": 5, "compare": 5, "sentences": 5, "caption": 5, "detail": 3, "reasoning": 2},
+    ),
 )
 """From which document on, which kinds, in percent. First they name what is on a map more often than they ask about it:
-what a map's words mean is learnt sooner from naming than from questions. Questions come last, above all the hard ones:
-since English says "red star", a shape is looked up by its color all the time, and a color by its shape only when asked.
+what a map's words mean is learnt sooner from naming than from questions. Cards come when colors are found by shapes no
+better than by chance: English says "red star", so that only the way from a color to a shape is practised everywhere.
 """
 
 HARD_TYPES = ("color", "color", "position", "position", "relation", "relation", "count", "existence")
@@ -148,14 +175,15 @@ def _share(item: Thing | Sign, row: int, column: int) -> float:
     return sum(dx**2 + dy**2 <= half_x**2 for dx in columns for dy in rows) / 16
 
 
-def dialogue(context: str, turns: list[tuple[str, str]]) -> Document:
+def dialogue(context: Piece | None, turns: list[tuple[str, str]]) -> Document:
     """A conversation whose first question follows the context."""
     pieces = [Piece(text=BOS, special=True)]
     for number, (question, answer) in enumerate(turns):
-        opening = f"{context}\n{question}" if number == 0 and context else question
+        opening = [] if number or context is None else [context, Piece(text="\n")]
         pieces += [
             Piece(text=USER, special=True),
-            Piece(text=opening),
+            *opening,
+            Piece(text=question),
             Piece(text=ASSISTANT, special=True),
             Piece(text=answer, learnt=True),
             Piece(text=END, learnt=True, special=True),
@@ -201,22 +229,37 @@ def compare_turns(scene: Scene, rng: random.Random, *, count: int) -> list[tuple
     return turns
 
 
+def cards(scene: Scene, rng: random.Random) -> str:
+    """Everything on the map, a line each, with its color, shape, size and place in any order.
+
+    Whatever stands first, the next words follow from it: `star red small bottom left`, `top left ring black large`.
+    Nothing is said twice, or the second time could be copied from the first.
+    """
+    lines = []
+    for thing in rng.sample(scene.things, len(scene.things)):
+        words = [thing.color, thing.shape, thing.size, place(thing)]
+        lines.append(" ".join(rng.sample(words, len(words))))
+    return "".join(f"{line}\n" for line in lines)
+
+
 def write_document(index: int, *, seed: int = SEED) -> Document:
     """The document of this index."""
     rng = random.Random(f"corpus/{seed}/{index}")
     if rng.random() < 0.05:
-        return dialogue("", rng.sample(SMALL_TALK, 3))
+        return dialogue(None, rng.sample(SMALL_TALK, 3))
     scene = draw_scene(index, seed=seed, unseen="any")
     weights = next(weights for start, weights in reversed(CURRICULUM) if index >= start)
     kind = rng.choices(tuple(weights), weights=tuple(weights.values()))[0]
-    layout = write_map(scene, rng)
+    layout = Piece(text=write_map(scene, rng), paired=index >= PAIRED_FROM)
     if kind == "compare" and len(turns := compare_turns(scene, rng, count=10)) > 1:
         return dialogue(layout, turns)
     if kind in ("find", "compare"):
         return dialogue(layout, find_turns(scene, rng, count=7))
     if kind == "caption":
         text = rng.choice(captions(scene, rng)[:3])
-        return [Piece(text=BOS, special=True), Piece(text=layout), Piece(text=f"{text}\n", learnt=True)]
+        return [Piece(text=BOS, special=True), layout, Piece(text=f"{text}\n", learnt=True)]
+    if kind == "cards":
+        return [Piece(text=BOS, special=True), layout, Piece(text="\n"), Piece(text=cards(scene, rng), learnt=True)]
     if kind == "short":
         return dialogue(layout, short_turns(exchanges(scene, rng, count=10)))
     if kind == "hard":
@@ -227,4 +270,4 @@ def write_document(index: int, *, seed: int = SEED) -> Document:
         return dialogue(layout, [(rng.choice(DETAIL_QUESTIONS), description(scene))])
     if kind == "reasoning":
         return dialogue(layout, [(rng.choice(REASONING_QUESTIONS), reasoning(scene))])
-    return dialogue(description(scene), short_turns(exchanges(scene, rng, count=7)))
+    return dialogue(Piece(text=description(scene)), short_turns(exchanges(scene, rng, count=7)))

@@ -33,6 +33,8 @@ from sightline.demo.world import UNSEEN_PAIRS, Scene, draw_scene
 
 SEED = 1
 """The demo's pictures: other scenes than those of the encoder's and the language model's training."""
+TAUGHT = (*ASKERS, "position", "relation", "count", "existence", "reading")
+"""Types of questions as often as conversations ask them: twice what takes longest to learn."""
 TEST_START = 1_000_000
 """Index of the first held-out picture."""
 
@@ -99,7 +101,7 @@ def instruction_samples(scene: Scene) -> list[dict[str, Any]]:
     """A conversation about the scene and, for some scenes, a detailed description or a chain of reasoning."""
     rng = random.Random(f"instruct/{SEED}/{scene.index}")
     if rng.random() < 0.75:
-        turns = short_turns(exchanges(scene, rng, count=12))
+        turns = short_turns(exchanges(scene, rng, count=12, types=TAUGHT))
     else:
         turns = [(asked.question, asked.sentence) for asked in exchanges(scene, rng, count=5)]
     samples = [_sample(scene, "conversation", turns)]

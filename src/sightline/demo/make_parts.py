@@ -16,10 +16,12 @@ import torch
 from sightline.demo import pretrain_language, pretrain_vision
 from sightline.errors import ConfigError, nearest
 
-VISION_STEPS = 2800
+VISION_STEPS, VISION_HORIZON = 2000, 2800
 LANGUAGE_CYCLES = (
-    pretrain_language.Cycle(steps=3000, lr=2e-3, cooling=0.0),
-    pretrain_language.Cycle(steps=3500, lr=2e-3, cooling=0.3),
+    pretrain_language.Cycle(steps=3000, lr=2e-3),
+    pretrain_language.Cycle(steps=500, lr=2e-3),
+    pretrain_language.Cycle(steps=2000, lr=2e-3, cooling=945, horizon=2700),
+    pretrain_language.Cycle(steps=1500, lr=2e-3, cooling=600),
 )
 PARTS = ("vision", "language")
 
@@ -46,9 +48,12 @@ def make_part(part: str, output: Path, *, steps: int | None, say: Callable[[str]
     output.mkdir(parents=True, exist_ok=True)
     if part == "vision":
         taken = steps or VISION_STEPS
-        pretrain_vision.train(output, steps=taken, batch=128, pool=60_000, lr=1e-3)
+        horizon = max(taken, VISION_HORIZON)
+        pretrain_vision.train(output, steps=taken, horizon=horizon, batch=128, pool=60_000, lr=1e-3)
     else:
-        cycles = LANGUAGE_CYCLES if steps is None else (pretrain_language.Cycle(steps=steps, lr=2e-3, cooling=0.3),)
+        cycles = (
+            LANGUAGE_CYCLES if steps is None else (pretrain_language.Cycle(steps=steps, lr=2e-3, cooling=steps // 3),)
+        )
         taken = sum(cycle.steps for cycle in cycles)
         pretrain_language.train(output, cycles=cycles, batch=16)
     made = {

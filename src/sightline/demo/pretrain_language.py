@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -25,11 +26,19 @@ VOCABULARY = 1024
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One stretch of the training: its optimizer steps, its highest rate, the share of it over which that falls."""
+    """One stretch of the training.
+
+    Attributes:
+        steps: optimizer steps.
+        lr: the highest rate.
+        cooling: steps over which the rate falls to zero; 0: it stays.
+        horizon: the step at which it would be zero, `steps` unless the cycle ends before.
+    """
 
     steps: int
     lr: float
-    cooling: float
+    cooling: int = 0
+    horizon: int | None = None
 
 
 CHAT_TEMPLATE = (
@@ -97,23 +106,36 @@ def language_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
-    """Ids and labels (-100: not learnt) of one document."""
-    ids: list[int] = []
-    labels: list[int] = []
+class Row(NamedTuple):
+    """One document: ids, labels (-100: not learnt); where two words share a position, the other one's id, else -1."""
+
+    ids: list[int]
+    labels: list[int]
+    partners: list[int]
+
+
+def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast) -> Row:
+    """The row of a document."""
+    row = Row([], [], [])
     for piece in document:
         own = (
             [tokenizer.convert_tokens_to_ids(piece.text)]
             if piece.special
             else tokenizer.encode(piece.text, add_special_tokens=False)
         )
-        ids += own
-        labels += own if piece.learnt else [-100] * len(own)
-    return ids, labels
+        partners = [-1] * len(own)
+        if piece.paired:
+            partners, own = own[0::2], own[1::2]
+        row.ids.extend(own)
+        row.labels.extend(own if piece.learnt else [-100] * len(own))
+        row.partners.extend(partners)
+    return row
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, *, batch: int, taken: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Ids and labels, int64[B, T], documents of similar length together: 16 batches at a time are sorted.
+def batches(
+    tokenizer: PreTrainedTokenizerFast, *, batch: int, taken: int = 0
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Ids, labels and partners, int64[B, T], documents of similar length together: 16 batches at a time are sorted.
 
     After `taken` batches the stream goes on with the next 16.
     """
@@ -121,23 +143,29 @@ def batches(tokenizer: PreTrainedTokenizerFast, *, batch: int, taken: int = 0) -
     for index in itertools.count(-(-taken * batch // window) * window, window):
         documents = sorted(
             (tokenize(write_document(number), tokenizer) for number in range(index, index + window)),
-            key=lambda pair: len(pair[0]),
+            key=lambda row: len(row.ids),
         )
         groups = [documents[first : first + batch] for first in range(0, window, batch)]
         for position in torch.randperm(len(groups), generator=torch.Generator().manual_seed(index + window)).tolist():
             yield collate(groups[position], pad=tokenizer.pad_token_id)
 
 
-def collate(rows: list[tuple[list[int], list[int]]], *, pad: int) -> tuple[Tensor, Tensor]:
-    longest = max(len(ids) for ids, _ in rows)
-    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows])
-    labels = torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in rows])
-    return ids, labels
+def collate(rows: list[Row], *, pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, labels and partners, int64[B, T], padded on the right."""
+    longest = max(len(row.ids) for row in rows)
+
+    def padded(lists: Iterable[list[int]], filler: int) -> Tensor:
+        return torch.tensor([found + [filler] * (longest - len(found)) for found in lists])
+
+    ids, labels, partners = zip(*rows, strict=True)
+    return padded(ids, pad), padded(labels, -100), padded(partners, -1)
 
 
-def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor, partners: Tensor) -> tuple[Tensor, float]:
     """Mean cross-entropy over the learnt tokens, and the share of them that the model ranks first."""
-    hidden = model.model(ids, use_cache=False).last_hidden_state[:, :-1]
+    words = model.get_input_embeddings()
+    embedded = words(ids) + words(partners.clamp(min=0)) * (partners >= 0)[..., None]
+    hidden = model.model(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     logits = model.lm_head(hidden[targets != -100])
     targets = targets[targets != -100]
@@ -149,7 +177,8 @@ def rate(step: int, *, cycle: Cycle) -> float:
 
     Skills such as looking a thing up by its shape arrive late and all at once; a cosine has cooled down by then.
     """
-    return cycle.lr * min(1.0, step / 200, (cycle.steps - step + 1) / max(1.0, cycle.cooling * cycle.steps))
+    left = (cycle.horizon or cycle.steps) - step + 1
+    return cycle.lr * min(1.0, step / 200, left / max(1, cycle.cooling))
 
 
 def train(directory: Path, *, cycles: Sequence[Cycle], batch: int, log_every: int = 50) -> None:

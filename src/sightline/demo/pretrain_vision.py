@@ -149,8 +149,13 @@ def normalise(pixels: np.ndarray) -> Tensor:
     return scaled.permute(0, 3, 1, 2).contiguous()
 
 
-def train(directory: Path, *, steps: int, batch: int, pool: int, lr: float, log_every: int = 50) -> None:
-    """Writes `directory` (encoder, processor settings) every 500 steps and at the end, and `log.jsonl` beside it."""
+def train(directory: Path, *, steps: int, horizon: int, batch: int, pool: int, lr: float, log_every: int = 50) -> None:
+    """Writes `directory` (encoder, processor settings) every 500 steps and at the end, and `log.jsonl` beside it.
+
+    Args:
+        horizon: steps over which the rate falls to zero along a cosine; the training may stop before.
+        pool: pictures that are drawn from.
+    """
     torch.manual_seed(SEED)
     pictures = Pictures(size=pool)
     model = Contrast(num_words=len(pictures.words) + 1)
@@ -162,7 +167,7 @@ def train(directory: Path, *, steps: int, batch: int, pool: int, lr: float, log_
     with (directory / "log.jsonl").open("w") as log:
         for step in range(1, steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = lr * min(1.0, step / 300) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+                group["lr"] = lr * min(1.0, step / 300) * (0.5 + 0.5 * math.cos(math.pi * step / horizon))
             pixels, words, belongs = pictures.batch(next(order), rng)
             logits = model(pixels, words)
             loss = functional.binary_cross_entropy_with_logits(logits, belongs, reduction="sum") / len(pixels)
