@@ -43,6 +43,12 @@ class TrainingError(SightlineError):
     exit_code = 4
 
 
+class StorageError(SightlineError):
+    """What had to be written could not be; what was there before is whole. The code is EX_IOERR of sysexits.h."""
+
+    exit_code = 74
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint for a typo: `; did you mean "cosine"?`, or nothing when no choice is close."""
     found = difflib.get_close_matches(name, list(choices), n=1)

@@ -108,6 +108,11 @@ class TrainSpec(Spec):
     eps: Rate = 1e-8
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     lora: LoraSpec | None = None
+    quantize: Literal["nf4"] | None = None
+    """Keep the language model's frozen matrices in 4-bit NormalFloat (QLoRA, Dettmers et al. 2023); needs the extra
+    `qlora`. The run saves the model in full precision all the same."""
+    group_by_modality: bool = False
+    """Batches hold either samples with pictures or samples without, as LLaVA-1.5's `group_by_modality_length`."""
     gradient_checkpointing: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
@@ -131,6 +136,8 @@ class TrainSpec(Spec):
             raise ValueError(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
         if self.lora is not None and "language" not in self.lr:
             raise ValueError("lora adapts the language model, but lr has no rate for language; add lr.language")
+        if self.quantize is not None and "language" in self.lr and self.lora is None:
+            raise ValueError("quantize freezes the language model in 4 bits, but lr has a rate for language; add lora")
         return self
 
     @property

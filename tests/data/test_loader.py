@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sightline.data.loader import Batch, StepMaker, collate, micro_batches, steps
+from sightline.data.loader import Batch, Step, StepMaker, collate, micro_batches, steps
 from sightline.data.processor import Example
 from sightline.data.tokens import IGNORE
 from sightline.errors import DataError
@@ -121,7 +121,7 @@ def test_rows_keep_their_own_pictures_when_they_are_sorted() -> None:
 # ---- steps -----------------------------------------------------------------------------------------------------------
 
 
-def loaded(make: StepMaker, *, start: int, stop: int, workers: int) -> Iterator[list[Batch]]:
+def loaded(make: StepMaker, *, start: int, stop: int, workers: int) -> Iterator[Step]:
     return steps(make, start=start, stop=stop, workers=workers)
 
 
@@ -129,10 +129,11 @@ def loaded(make: StepMaker, *, start: int, stop: int, workers: int) -> Iterator[
 def test_workers_give_the_same_batches_in_the_same_order(workers: int) -> None:
     found = list(loaded(maker(), start=3, stop=10, workers=workers))
     assert len(found) == 7
-    for step, batches in enumerate(found, start=3):
+    for step, made in enumerate(found, start=3):
         wanted = maker()(step)
-        assert len(batches) == len(wanted) == 3
-        assert all(same(first, second) for first, second in zip(batches, wanted, strict=True))
+        assert len(made.batches) == len(wanted.batches) == 3
+        assert all(same(first, second) for first, second in zip(made.batches, wanted.batches, strict=True))
+        assert made.lost == ()
 
 
 def test_no_steps_left_is_no_batch() -> None:
@@ -151,7 +152,7 @@ def test_what_came_before_a_failing_picture_is_still_trained_on() -> None:
     make = StepMaker(fetch_or_refuse, num_samples=11, batch=1, size=1, seed=3, pad_id=PAD)
     bad = next(step for step in range(11) if maker_index(step) == 4)
     source = loaded(make, start=0, stop=11, workers=2)
-    assert [next(source)[0].ids[0] for _ in range(bad)] == [f"t{maker_index(step)}" for step in range(bad)]
+    assert [next(source).batches[0].ids[0] for _ in range(bad)] == [f"t{maker_index(step)}" for step in range(bad)]
     with pytest.raises(DataError):
         next(source)
 
@@ -160,4 +161,21 @@ def maker_index(step: int) -> int:
     make = StepMaker(
         lambda index: replace(EXAMPLES[0], id=str(index)), num_samples=11, batch=1, size=1, seed=3, pad_id=0
     )
-    return int(make(step)[0].ids[0])
+    return int(make(step).batches[0].ids[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_that_may_be_left_out_is_and_the_others_stay_as_they_were(workers: int) -> None:
+    make = StepMaker(fetch_or_refuse, num_samples=11, batch=6, size=2, seed=3, pad_id=PAD, skip=True)
+    for step, made in enumerate(loaded(make, start=0, stop=4, workers=workers)):
+        due = [name for batch in maker()(step).batches for name in batch.ids]
+        found = [name for batch in made.batches for name in batch.ids]
+        assert found == [name for name in due if name != "t4"]
+        assert [refusal.reason for refusal in made.lost] == ["image_unreadable"] * ("t4" in due)
+
+
+def test_a_step_of_which_nothing_is_left_is_an_error() -> None:
+    make = StepMaker(fetch_or_refuse, num_samples=11, batch=1, size=1, seed=3, pad_id=PAD, skip=True)
+    bad = next(step for step in range(11) if maker_index(step) == 4)
+    with pytest.raises(DataError, match=rf"^step {bad + 1} has no usable sample left: 4\.png: damaged$"):
+        make(bad)

@@ -48,6 +48,47 @@ def test_a_batch_is_a_pure_function_of_its_step() -> None:
     assert done.stdout.strip() == str(forwards)
 
 
+KINDS = [
+    (bytes([1] * 13 + [0] * 7), 4),
+    (bytes([1, 0] * 9), 4),
+    (bytes([1] * 5 + [0] * 14), 3),
+    (bytes([1] * 8), 4),
+    (bytes([0, 1, 1]), 5),
+    (bytes([0]), 1),
+    (bytes([1] * 40 + [0]), 8),
+    (bytes([1] * 7 + [0] * 7), 5),
+]
+
+
+@pytest.mark.parametrize(("kinds", "batch"), KINDS, ids=str)
+def test_grouped_epochs_hold_every_sample_once_in_batches_of_one_kind(kinds: bytes, batch: int) -> None:
+    count, epochs = len(kinds), 7
+    steps = -(-count * epochs // batch)
+    batches = [batch_indexes(step, num_samples=count, batch=batch, seed=2, kinds=kinds) for step in range(steps)]
+    row = [index for indexes in batches for index in indexes]
+    for epoch in range(epochs):
+        inside = row[epoch * count : (epoch + 1) * count]
+        assert sorted(inside) == list(range(count))
+    # What is mixed lies at the borders: what one kind leaves over, what the other does, and what a border cuts off.
+    mixed = [step for step, indexes in enumerate(batches) if len({kinds[index] for index in indexes}) > 1]
+    assert len(mixed) <= 2 * epochs
+    pure = len(batches) - len(mixed)
+    assert pure >= epochs * (kinds.count(0) // batch + kinds.count(1) // batch - 1)
+
+
+def test_grouped_batches_come_in_a_shuffled_order_that_step_and_seed_decide() -> None:
+    kinds = bytes([1] * 32 + [0] * 32)
+
+    def first_epoch(seed: int) -> list[tuple[int, ...]]:
+        return [tuple(batch_indexes(step, num_samples=64, batch=4, seed=seed, kinds=kinds)) for step in range(16)]
+
+    assert first_epoch(1) == first_epoch(1)
+    assert {frozenset(found) for found in first_epoch(1)} != {frozenset(found) for found in first_epoch(2)}
+    order = [kinds[found[0]] for found in first_epoch(1)]
+    assert order not in (sorted(order), sorted(order, reverse=True))
+    assert all(len({kinds[index] for index in found}) == 1 for found in first_epoch(1))
+
+
 def test_epochs_and_seeds_differ() -> None:
     orders = [tuple(row(steps=1, num_samples=50, batch=50, seed=seed)) for seed in range(5)]
     orders += [tuple(batch_indexes(epoch, num_samples=50, batch=50, seed=0)) for epoch in range(1, 5)]

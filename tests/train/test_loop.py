@@ -272,7 +272,7 @@ def test_a_bad_step_is_skipped_counted_and_its_samples_are_named(
     run = spoil(
         prepared(align_recipe(world, tmp_path / "run", train={"save_every": 1, "keep": 99, "log_every": 9})), 6, 8
     )
-    ids = {step: {name for batch in run.make_step(step - 1) for name in batch.ids} for step in (6, 8)}
+    ids = {step: {name for batch in run.make_step(step - 1).batches for name in batch.ids} for step in (6, 8)}
     train(run, quiet=True)
     assert (run.state.step, run.state.bad_steps, run.state.bad_steps_total) == (STEPS, 0, 2)
     skipped = {row["step"]: set(row["skipped"]) for row in rows(run.directory) if "skipped" in row}

@@ -174,6 +174,17 @@ def test_steps_are_counted_from_epochs(world: Path, tmp_path: Path) -> None:
     assert prepared(recipe).total == 9  # 13 x 2.5 = 32.5 samples, 4 a step
 
 
+def test_batches_may_be_grouped_by_modality(world: Path, tmp_path: Path) -> None:
+    """Nine samples with pictures and two without make four batches of the one kind, one of the other, and one mixed."""
+    settings = {"group_by_modality": True, "batch": 2, "micro_batch": 2}
+    run = prepared(instruct_recipe(world, tmp_path / "run", start=None, train=settings))
+    with_pictures = {sample.id for sample in run.samples.samples if sample.images}
+    found = [
+        {name in with_pictures for batch in run.make_step(step).batches for name in batch.ids} for step in range(5)
+    ]
+    assert sorted(map(sorted, found)) == [[False], [True], [True], [True], [True]]
+
+
 # ---- one output, one run ---------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ know what a step does with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,12 +50,19 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch where a GPU can fetch it while computing; `DataLoader` asks for it by this name."""
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return Batch(
             ids=self.ids,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            attention_mask=self.attention_mask.to(device, non_blocking=True),
-            pixels=None if self.pixels is None else self.pixels.to(device, non_blocking=True),
+            input_ids=change(self.input_ids),
+            labels=change(self.labels),
+            attention_mask=change(self.attention_mask),
+            pixels=None if self.pixels is None else change(self.pixels),
         )
 
 
@@ -89,31 +96,44 @@ def micro_batches(examples: Sequence[Example], *, size: int, pad_id: int) -> lis
     return [collate(ordered[start : start + size], pad_id=pad_id) for start in range(0, len(ordered), size)]
 
 
-class _Refusal(NamedTuple):
-    """A `DataError` on its way out of a worker process: torch would raise another exception in its place."""
+class Refusal(NamedTuple):
+    """A `DataError` as a value: out of a worker process torch would raise another exception in its place."""
 
     message: str
     reason: str
 
 
-class _Steps(Dataset[list[Batch] | _Refusal]):
-    """Step number -> its micro-batches, or why there are none."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step trains on: its micro-batches, and why samples of it are missing (a picture broke since the start)."""
 
-    def __init__(self, make: Callable[[int], list[Batch]]) -> None:
-        self._make = make
+    batches: list[Batch]
+    lost: tuple[Refusal, ...] = ()
 
-    def __getitem__(self, step: int) -> list[Batch] | _Refusal:
-        try:
-            return self._make(step)
-        except DataError as error:
-            return _Refusal(str(error), error.reason)
+    def pin_memory(self) -> Step:
+        """See `Batch.pin_memory`."""
+        return Step([batch.pin_memory() for batch in self.batches], self.lost)
 
 
 class StepMaker:
-    """Makes the micro-batches of any step; picklable, so that worker processes can."""
+    """Makes the micro-batches of any step; picklable, so that worker processes can.
+
+    Args:
+        skip: leave a sample out whose picture cannot be opened any more, instead of ending the run.
+        kinds: see `batch_indexes`.
+    """
 
     def __init__(
-        self, examples: Callable[[int], Example], *, num_samples: int, batch: int, size: int, seed: int, pad_id: int
+        self,
+        examples: Callable[[int], Example],
+        *,
+        num_samples: int,
+        batch: int,
+        size: int,
+        seed: int,
+        pad_id: int,
+        skip: bool = False,
+        kinds: bytes | None = None,
     ) -> None:
         self._examples = examples
         self._num_samples = num_samples
@@ -121,16 +141,53 @@ class StepMaker:
         self._size = size
         self._seed = seed
         self._pad_id = pad_id
+        self._skip = skip
+        self._kinds = kinds
 
-    def __call__(self, step: int) -> list[Batch]:
-        indexes = batch_indexes(step, num_samples=self._num_samples, batch=self._batch, seed=self._seed)
-        return micro_batches([self._examples(index) for index in indexes], size=self._size, pad_id=self._pad_id)
+    def __call__(self, step: int) -> Step:
+        """The step of this number; `DataError` when a sample cannot be used and may not be left out, or none is left."""
+        indexes = batch_indexes(
+            step, num_samples=self._num_samples, batch=self._batch, seed=self._seed, kinds=self._kinds
+        )
+        found, lost = usable(self._examples, indexes, skip=self._skip)
+        if not found:
+            raise DataError(f"step {step + 1} has no usable sample left: {lost[0].message}", reason=lost[0].reason)
+        return Step(micro_batches(found, size=self._size, pad_id=self._pad_id), lost)
+
+
+def usable(
+    examples: Callable[[int], Example], indexes: Iterable[int], *, skip: bool
+) -> tuple[list[Example], tuple[Refusal, ...]]:
+    """The examples of these indexes, and with `skip` what became of those that cannot be used; else `DataError`."""
+    found: list[Example] = []
+    lost: list[Refusal] = []
+    for index in indexes:
+        try:
+            found.append(examples(index))
+        except DataError as error:
+            if not skip:
+                raise
+            lost.append(Refusal(str(error), error.reason))
+    return found, tuple(lost)
+
+
+class _Steps(Dataset[Step | Refusal]):
+    """Step number -> the step, or why there is none."""
+
+    def __init__(self, make: StepMaker) -> None:
+        self._make = make
+
+    def __getitem__(self, step: int) -> Step | Refusal:
+        try:
+            return self._make(step)
+        except DataError as error:
+            return Refusal(str(error), error.reason)
 
 
 def steps(
     make: StepMaker, *, start: int, stop: int, workers: int, pin_memory: bool = False
-) -> Generator[list[Batch], None, None]:
-    """The micro-batches of the steps from `start` to `stop`, made ahead by `workers` processes (0: in this one).
+) -> Generator[Step, None, None]:
+    """The steps from `start` to `stop`, made ahead by `workers` processes (0: in this one).
 
     Close the generator to end the workers.
 
@@ -146,6 +203,6 @@ def steps(
         prefetch_factor=4 if workers else None,
     )
     for made in loader:
-        if isinstance(made, _Refusal):
+        if isinstance(made, Refusal):
             raise DataError(made.message, reason=made.reason)
         yield made

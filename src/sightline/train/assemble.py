@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from sightline.data.normalisation import image_normalisation
 from sightline.data.processor import Processor, ProcessorSettings, load_tokenizer
@@ -104,6 +105,15 @@ def assemble_parts_on_meta(recipe: Recipe) -> dict[str, nn.Module]:
         layer=spec.vision_layer,
         select=spec.vision_select,
     )
+
+
+def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a run; None where there is none to be had, as beside a bare configuration."""
+    spec = recipe.model
+    try:
+        return load_tokenizer(_tokenizer_source(spec) if spec.start is None else spec.start)
+    except ConfigError:
+        return None
 
 
 def _settings_of(start: Path) -> Mapping[str, Any]:

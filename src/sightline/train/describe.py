@@ -6,6 +6,7 @@ Comes in: a recipe. Goes out: parameters per part, how many train, tokens per pi
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -16,11 +17,17 @@ from sightline.recipe import PARTS, Recipe
 from sightline.train.assemble import assemble_parts_on_meta
 
 
-def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+def describe_recipe(
+    recipe: Recipe, *, exports: Callable[[Mapping[str, nn.Module]], dict[str, str | None]] | None = None
+) -> dict[str, Any]:
     """Counts without weights: the model is built on the meta device.
 
+    Args:
+        exports: says of the built parts, for each format of `sightline export`, why it cannot express them.
+
     Returns:
-        `parts`: for each part its parameters, its rate (None: frozen), and what trains of it; `tokens_per_image`.
+        `parts`: for each part its parameters, its rate (None: frozen), and what trains of it; `tokens_per_image`; and
+        `exports`, if they were asked for.
     """
     built = assemble_parts_on_meta(recipe)
     rates = recipe.train.lr
@@ -39,7 +46,8 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
         )
     encoder = built["vision"]
     assert isinstance(encoder, VisionEncoder)
-    return {"name": recipe.name, "parts": parts, "tokens_per_image": encoder.tokens_per_image}
+    found = {"name": recipe.name, "parts": parts, "tokens_per_image": encoder.tokens_per_image}
+    return found if exports is None else found | {"exports": exports(built)}
 
 
 def table(found: dict[str, Any]) -> str:
@@ -51,6 +59,10 @@ def table(found: dict[str, Any]) -> str:
     for name, part in found["parts"].items():
         rate = "frozen" if part["lr"] is None else f"{part['lr']:g}"
         lines.append(f"{name:<12}{part['parameters']:>16,}{part['trained']:>16,}  {rate}")
+    if "exports" in found:
+        obstacles = found["exports"]
+        lines.append("exports to: " + ", ".join(name for name, reason in obstacles.items() if reason is None))
+        lines += [f"not to {name}: {reason}" for name, reason in obstacles.items() if reason is not None]
     return "\n".join(lines)
 
 

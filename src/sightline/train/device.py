@@ -37,9 +37,10 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def place(model: nn.Module, *, device: torch.device, dtype: torch.dtype) -> None:
-    """Moves the model: what trains stays in fp32, what is frozen takes `dtype`."""
+    """Moves the model: what trains stays in fp32, what is frozen takes `dtype`; what is quantised stays."""
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(device, torch.float32 if parameter.requires_grad else dtype)
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(device, torch.float32 if parameter.requires_grad else dtype)
     model.to(device)
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from sightline.data.loader import Batch, steps
-from sightline.errors import TrainingError
+from sightline.data.loader import Batch, Refusal, steps
+from sightline.errors import DataError, StorageError, TrainingError
 from sightline.train.device import autocast
 from sightline.train.log import LOG_FILE, RunLog, read_log
 from sightline.train.loss import loss_sum
@@ -26,6 +27,9 @@ from sightline.train.plot import plot_run
 from sightline.train.run import Run, finish, is_finished
 from sightline.train.state import save_state
 from sightline.train.step import StepResult, take_step
+
+MAX_FAILED_SAVES = 3
+"""Saves that may fail in a row."""
 
 
 class Stopped(SystemExit):
@@ -40,6 +44,8 @@ def train(run: Run, *, quiet: bool = False) -> Path:
 
     Raises:
         TrainingError: more than `max_bad_steps` steps in a row were not finite.
+        DataError: pictures broke since the run began, and the recipe does not allow (that many of) them.
+        StorageError: the state or the checkpoint cannot be written; what was written before is whole.
         Stopped: SIGINT or SIGTERM arrived; the state is saved.
     """
     if is_finished(run):
@@ -54,19 +60,26 @@ def train(run: Run, *, quiet: bool = False) -> Path:
         pin_memory=run.device.type == "cuda",
     )
     with log, _stop_signal() as stop, closing(source):  # however it ends, the workers end first
-        for batches in source:
-            _one_step(run, batches, log)
+        for made in source:
+            _note_lost(run, made.lost, log)
+            _one_step(run, made.batches, log)
             done, told = run.state.step, stop.received  # read once: a signal that comes from here on waits for a save
             due = settings.validate_every and done % settings.validate_every == 0
             if run.validation and (due or done == run.total):
                 log.write({"step": done, "validation_loss": validate(run)})
             if told or done % settings.save_every == 0 or done == run.total:
-                save_state(run.states, run.state, model=run.model, optimizer=run.optimizer, keep=settings.keep)
+                _save(run, log, last_chance=bool(told) or done == run.total)
             if told and done < run.total:
                 log.say(f"stopped at step {done}; the same command continues")
                 raise Stopped(128 + told)
-    plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
-    finish(run)
+    try:
+        plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
+        finish(run)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"{run.directory}: the trained model could not be written: {error}; "
+            "make room and start the same command again"
+        ) from error
     return run.directory
 
 
@@ -100,6 +113,39 @@ def _one_step(run: Run, batches: list[Batch], log: RunLog) -> None:
         row["skipped"] = list(result.suspects)
     log.step(row, write=not result.finite or state.step % settings.log_every == 0 or state.step == run.total)
     _count_bad(run, result, log)
+
+
+def _note_lost(run: Run, lost: Sequence[Refusal], log: RunLog) -> None:
+    """Counts the samples of a step that broke since the run began; more than the recipe allows end the run."""
+    run.state.lost += len(lost)
+    for refusal in lost:
+        log.say(f"left out at step {run.state.step + 1}: {refusal.message}")
+    limit = run.recipe.bad_samples.max_fraction
+    due = max(len(run.samples), run.state.samples)  # in the first epoch, of what it will have shown
+    if lost and run.state.lost > limit * due:
+        raise DataError(
+            f"{run.state.lost} of {due} samples broke during the run, more than bad_samples.max_fraction "
+            f"{limit}; the last: {lost[-1].message}",
+            reason=lost[-1].reason,
+        )
+
+
+def _save(run: Run, log: RunLog, *, last_chance: bool) -> None:
+    """Saves the state. A full disk may have room again at the next save: only the third failure in a row ends the run.
+
+    Raises:
+        StorageError: that third failure, or the first when there is no next save. The states of before are whole.
+    """
+    try:
+        save_state(run.states, run.state, model=run.model, optimizer=run.optimizer, keep=run.recipe.train.keep)
+    except (OSError, SafetensorError) as error:
+        run.failed_saves += 1
+        what = f"step {run.state.step}: the state could not be saved in {run.states}: {error}"
+        if last_chance or run.failed_saves == MAX_FAILED_SAVES:
+            raise StorageError(f"{what}; make room and start the same command again: it continues") from error
+        log.say(f"{what}; the next save tries again")
+    else:
+        run.failed_saves = 0
 
 
 def _set_modes(run: Run) -> None:

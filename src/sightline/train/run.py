@@ -18,9 +18,9 @@ from typing import TextIO
 
 import torch
 
-from sightline.atomic import read_json, verify_manifest, write_atomic
+from sightline.atomic import MANIFEST, read_json, readable_directory, sha256_file, verify_manifest, write_atomic
 from sightline.config import dump_recipe, fingerprint
-from sightline.data.loader import Batch, StepMaker, collate
+from sightline.data.loader import Batch, StepMaker, collate, usable
 from sightline.data.mixture import total_steps
 from sightline.data.processor import Processor
 from sightline.data.sample import Rejection
@@ -32,6 +32,7 @@ from sightline.train.assemble import assemble_model, assemble_processor
 from sightline.train.device import choose_device, choose_dtype, place
 from sightline.train.optim import build_optimizer, parameter_groups
 from sightline.train.parts import add_lora, freeze, merge_lora
+from sightline.train.quantize import full_size, import_bitsandbytes, quantize_language
 from sightline.train.samples import SampleSet, read_sources
 from sightline.train.state import TrainState, resume, trained_parameters
 
@@ -44,7 +45,10 @@ Say = Callable[[str], None]
 
 @dataclass(kw_only=True)
 class Run:
-    """A run that is ready to go on. `total` is its number of steps; `state.step` of them are done."""
+    """A run that is ready to go on. `total` is its number of steps; `state.step` of them are done.
+
+    `failed_saves` counts the saves that failed in a row.
+    """
 
     recipe: Recipe
     directory: Path
@@ -58,10 +62,15 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     lock: TextIO
+    failed_saves: int = 0
 
     @property
     def states(self) -> Path:
         return self.directory / STATES
+
+    @property
+    def _may_skip(self) -> bool:
+        return self.recipe.bad_samples.policy == "skip"
 
     @property
     def make_step(self) -> StepMaker:
@@ -74,6 +83,8 @@ class Run:
             size=settings.samples_at_once,
             seed=self.recipe.seed,
             pad_id=self.processor.pad_id,
+            skip=self._may_skip,
+            kinds=bytes(bool(sample.images) for sample in self.samples.samples) if settings.group_by_modality else None,
         )
 
     def validation_batches(self) -> Iterator[Batch]:
@@ -81,8 +92,9 @@ class Run:
         size = self.recipe.train.samples_at_once
         for start in range(0, len(self.validation), size):
             stop = min(start + size, len(self.validation))
-            examples = [self.validation.example(index) for index in range(start, stop)]
-            yield collate(examples, pad_id=self.processor.pad_id)
+            examples, _ = usable(self.validation.example, range(start, stop), skip=self._may_skip)
+            if examples:
+                yield collate(examples, pad_id=self.processor.pad_id)
 
 
 def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
@@ -97,26 +109,23 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     """
     device = choose_device(recipe.train.device)
     dtype = choose_dtype(recipe.train.precision, device)
+    if recipe.train.quantize is not None:
+        import_bitsandbytes()
     directory = Path(recipe.output)
     processor = assemble_processor(recipe)
     samples = read_sources(recipe.data, processor, bad=recipe.bad_samples, say=say)
     validation = read_sources(recipe.validation, processor, bad=recipe.bad_samples, say=say, key="validation")
-    mark = fingerprint(recipe) + ":" + samples.fingerprint
+    mark = ":".join((fingerprint(recipe), samples.fingerprint, *_start_mark(recipe)))
     lock = _claim(directory, recipe, mark, new=new)
     _write_refused(directory, [*samples.refused, *validation.refused])
     total = recipe.train.steps or total_steps(
         num_samples=len(samples), batch=recipe.train.batch, epochs=recipe.train.epochs or 1
     )
-    torch.manual_seed(recipe.seed)
-    model = assemble_model(recipe, processor)
-    freeze(model, recipe.train.lr)
-    if recipe.train.lora is not None:
-        add_lora(model, recipe.train.lora)
-    place(model, device=device, dtype=dtype)
+    model = _trainable(recipe, processor, device=device, dtype=dtype)
     model.set_gradient_checkpointing(recipe.train.gradient_checkpointing)
     groups = parameter_groups(model.parts(), recipe.train.lr, weight_decay=recipe.train.weight_decay)
     optimizer = build_optimizer(groups, betas=recipe.train.betas, eps=recipe.train.eps)
-    _check_space(directory, model)
+    _check_space(directory, model, dtype)
     state = resume(directory / STATES, model=model, optimizer=optimizer, fingerprint=mark, warn=say)
     if state.step:
         say(f"continuing at step {state.step} of {total}")
@@ -140,11 +149,42 @@ def is_finished(run: Run) -> bool:
 
 def finish(run: Run) -> None:
     """Writes the trained model and its processor into the run's directory, which then is a checkpoint."""
+    model = run.model if run.recipe.train.quantize is None else _in_full_precision(run)
     if run.recipe.train.lora is not None:
-        merge_lora(run.model, run.directory / "lora")
+        merge_lora(model, run.directory / "lora")
     info = {"processor": run.processor.describe(), "recipe": json.loads(run.recipe.model_dump_json(exclude_unset=True))}
-    save_checkpoint(run.model, run.directory, info=info, extra_files=run.processor.save, in_place=True)
+    save_checkpoint(model, run.directory, info=info, extra_files=run.processor.save, in_place=True)
     write_atomic(run.directory / FINISHED, json.dumps(_mark(run)) + "\n")
+
+
+def _trainable(
+    recipe: Recipe, processor: Processor, *, device: torch.device, dtype: torch.dtype
+) -> VisionLanguageModel:
+    """The model as the recipe trains it: frozen, quantised and adapted part by part, on its device."""
+    torch.manual_seed(recipe.seed)
+    model = assemble_model(recipe, processor)
+    freeze(model, recipe.train.lr)
+    if recipe.train.quantize is not None:
+        quantize_language(model.language, device=device, dtype=dtype)
+    if recipe.train.lora is not None:
+        add_lora(model, recipe.train.lora)
+    place(model, device=device, dtype=dtype)
+    return model
+
+
+def _in_full_precision(run: Run) -> VisionLanguageModel:
+    """What the run has trained, upon weights that never were quantised: they are read again, from where they came.
+
+    Adapters that were trained on 4 bits are merged into 16, as LLaVA's merge_lora_weights.py does: what the rounding
+    took is given back, and the adapters are small beside it.
+    """
+    settings = run.recipe.train.model_copy(update={"quantize": None})
+    recipe = run.recipe.model_copy(update={"train": settings})
+    model = _trainable(recipe, run.processor, device=torch.device("cpu"), dtype=run.dtype)
+    targets = trained_parameters(model)
+    for name, parameter in trained_parameters(run.model).items():
+        targets[name].data.copy_(parameter.data)
+    return model
 
 
 def _mark(run: Run) -> dict[str, object]:
@@ -175,6 +215,13 @@ def _claim(directory: Path, recipe: Recipe, mark: str, *, new: bool) -> TextIO:
     write_atomic(owner, json.dumps({"fingerprint": mark}) + "\n")
     write_atomic(recipe_file, dump_recipe(recipe))
     return lock
+
+
+def _start_mark(recipe: Recipe) -> tuple[str, ...]:
+    """What tells apart the checkpoints that have stood at `model.start`: its manifest holds every file's checksum."""
+    if recipe.model.start is None:
+        return ()
+    return (sha256_file(readable_directory(Path(recipe.model.start)) / MANIFEST),)
 
 
 def _write_refused(directory: Path, refused: list[Rejection]) -> None:
@@ -219,10 +266,12 @@ def _put_aside(directory: Path) -> None:
     directory.rename(aside)
 
 
-def _check_space(directory: Path, model: VisionLanguageModel) -> None:
+def _check_space(directory: Path, model: VisionLanguageModel, dtype: torch.dtype) -> None:
     """Room for three training states (weights and two moments, fp32) and the final checkpoint."""
     trained = sum(parameter.numel() for parameter in trained_parameters(model).values())
-    everything = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    everything = sum(
+        full_size(parameter) * (4 if parameter.requires_grad else dtype.itemsize) for parameter in model.parameters()
+    )
     needed, free = 3 * 12 * trained + everything, shutil.disk_usage(directory).free
     if free < needed:
         raise ConfigError(

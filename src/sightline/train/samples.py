@@ -16,7 +16,7 @@ from pathlib import Path
 from sightline.data.image import check_image
 from sightline.data.parsing import read_samples
 from sightline.data.processor import Example, Processor
-from sightline.data.sample import Rejection, Sample
+from sightline.data.sample import Rejection, Sample, refusal
 from sightline.errors import ConfigError, DataError
 from sightline.recipe import BadSamples, DataSource
 
@@ -101,10 +101,7 @@ def _fault(sample: Sample, processor: Processor, root: Path) -> Rejection | None
         for path in sample.images:
             check_image(path, root=root)
     except DataError as error:
-        file, _, line = sample.source.rpartition(":")
-        message = str(error) if str(error).startswith(sample.source) else f"{sample.source}: id {sample.id}: {error}"
-        number = int(line.split("[")[0]) if line.split("[")[0].isdigit() else 0
-        return Rejection(file=file, line=number, key="", reason=error.reason, message=message)
+        return refusal(sample, error)
     return None
 
 

@@ -34,6 +34,7 @@ class TrainState:
         step: optimizer steps done, skipped ones included.
         bad_steps: skipped steps in a row up to now; `bad_steps_total` since the start.
         tokens, trained_tokens, samples: seen since the start.
+        lost: samples that were due and could not be used, since the start.
         seconds: spent in steps since the start.
         fingerprint: of the recipe and the data; a state continues only the run it belongs to.
     """
@@ -43,6 +44,7 @@ class TrainState:
     bad_steps: int = 0
     bad_steps_total: int = 0
     samples: int = 0
+    lost: int = 0
     tokens: int = 0
     trained_tokens: int = 0
     seconds: float = 0.0
