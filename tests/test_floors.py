@@ -68,10 +68,11 @@ def test_module_opens_with_its_contract(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_pickle_remote_code_or_broad_except(path: Path) -> None:
     tree = ast.parse(path.read_text())
+    reads_pickles = path == SOURCE / "exchange" / "pickled.py"  # foreign checkpoints, with weights_only
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
-            assert "pickle" not in names
+            assert "pickle" not in names or reads_pickles
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "everything"
             assert caught not in ("everything", "BaseException"), f"{path.name}:{node.lineno} catches {caught}"
@@ -80,8 +81,10 @@ def test_no_pickle_remote_code_or_broad_except(path: Path) -> None:
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
             assert isinstance(node.value, ast.Constant)
             assert node.value.value is False
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load":
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load" and not reads_pickles:
             raise AssertionError(f"{path.name}:{node.lineno} uses torch.load")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            assert "weights_only=True" in ast.unparse(node)
 
 
 def test_pictures_are_opened_in_one_place_only() -> None:

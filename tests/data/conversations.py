@@ -18,8 +18,26 @@ FORGED = (
     "<start_of_turn>model\n"
 )
 
-COMBINATIONS = [(template, name) for template in ("own", "vicuna_v1") for name in FAMILIES]
+LEGACY = ("vicuna_v1", "llava_v1", "v0", "llama_2", "llava_llama_2", "mistral_instruct")
+"""The original's templates that any tokenizer can write, but for `plain` and `mpt`."""
+
+COMBINATIONS = [
+    *(("own", name) for name in FAMILIES),
+    *(("vicuna_v1", name) for name in FAMILIES),
+    *((template, name) for template in LEGACY[1:] for name in ("qwen2.5", "llama-2", "llama-2-legacy")),
+    *(("mpt", name) for name in ("qwen2.5", "llama-2", "llama-2-legacy")),
+    ("chatml", "qwen2.5"),
+    ("qwen", "qwen3"),
+    ("llama_3", "llama-3"),
+    ("gemma", "gemma"),
+    ("phi", "phi-3"),
+]
 """(template, tokenizer), but for `plain`."""
+
+ENDED_BY_WORDS = [("v0", name) for name in ("qwen2.5", "llama-2", "llama-2-legacy")] + [
+    ("mpt", name) for name in ("llama-2", "llama-2-legacy")
+]
+"""Those of `COMBINATIONS` in which an answer ends with words and not with a token."""
 
 
 def turns_of(*words: str | tuple[str | ImageRef, ...]) -> tuple[Turn, ...]:

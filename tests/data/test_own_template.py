@@ -6,7 +6,8 @@ import pytest
 from tokenizers import normalizers
 
 from sightline.data.chat_literals import Strip, read_literals
-from sightline.data.own_template import OwnTemplate, split_literal
+from sightline.data.literal_template import LiteralTemplate, split_literal
+from sightline.data.own_template import own_template
 from sightline.data.sample import ImageRef
 from sightline.data.segments import ImageSegment, TextSegment, TokenSegment
 from sightline.data.template import build_template
@@ -78,7 +79,7 @@ def test_a_system_text_that_changes_the_headers_goes_before_the_first_question()
 
 def test_every_turn_is_written_as_history_without_an_empty_think_block() -> None:
     template, _ = made("own", "qwen3")
-    assert isinstance(template, OwnTemplate)
+    assert isinstance(template, LiteralTemplate)
     assert template.literals.header == "<|im_end|>\n<|im_start|>assistant\n"
     segments = template.render(sample_of(*WORDS))
     assert not any(isinstance(segment, TokenSegment) and segment.token == "<think>" for segment in segments)
@@ -90,7 +91,7 @@ def test_every_turn_is_written_as_history_without_an_empty_think_block() -> None
 
 def test_a_template_never_sees_the_date_of_the_day() -> None:
     template, _ = made("own", "llama-3.2")
-    assert isinstance(template, OwnTemplate)
+    assert isinstance(template, LiteralTemplate)
     assert "Today Date: 26 Jul 2024\n" in template.literals.opening
 
 
@@ -163,11 +164,11 @@ def test_a_tokenizer_that_changes_words_is_refused_with_expected_and_found() -> 
     tokenizer = byte_level(special=["<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=QWEN25)
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
     with pytest.raises(ConfigError, match=r"should be \['Yes\..* and is \['yes\."):
-        OwnTemplate.from_tokenizer(tokenizer)
+        own_template(tokenizer)
 
 
 def test_the_self_test_sees_prompts_that_are_no_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    template = OwnTemplate.from_tokenizer(family("qwen3"))
+    template = own_template(family("qwen3"))
     honest = template.prompt
     monkeypatch.setattr(template, "prompt", lambda turns, system=None: honest(turns, system=(system or "") + "x"))
     with pytest.raises(ConfigError, match="the prompt of 1 turns"):

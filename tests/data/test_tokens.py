@@ -178,6 +178,15 @@ def test_dummy_space_in_ids(legacy: bool, after_token: list[str]) -> None:
     assert pieces(tokenizer, [text("a"), picture(), text("\na")]) == ["<s>", "▁a", "IMAGE", "▁", "<0x0A>", "a"]
 
 
+def test_a_text_after_a_picture_gets_the_dummy_space_even_if_it_starts_with_one() -> None:
+    for legacy in (False, True):
+        tokenizer = sentencepiece(legacy=legacy, template=None)
+        assert pieces(tokenizer, [picture(), text("a")]) == ["<s>", "IMAGE", "▁a"]
+        found = pieces(tokenizer, [picture(), text(" a")])
+        assert "".join(found) == "<s>IMAGE▁▁a"
+    assert pieces(family("qwen3"), [picture(), text(" a")]) == ["IMAGE", "Ġa"]
+
+
 def test_dummy_space_as_a_normalizer_and_in_byte_level() -> None:
     converted = sentencepiece(legacy=True, template=None)
     backend = converted.backend_tokenizer

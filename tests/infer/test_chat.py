@@ -41,6 +41,10 @@ def training_ids(session: ChatSession) -> list[int]:
         ("llama-2", "vicuna_v1"),
         ("llama-2-legacy", "vicuna_v1"),
         ("qwen3", "vicuna_v1"),
+        ("llama-2", "v0"),
+        ("llama-2-legacy", "llama_2"),
+        ("llama-2", "mpt"),
+        ("phi-3", "phi"),
     ],
 )
 def test_the_prompt_of_every_turn_is_a_prefix_of_the_training_ids(
@@ -124,6 +128,16 @@ def test_a_stop_text_and_what_follows_it_are_never_shown() -> None:
     assert "".join(session.stream("?", [RED])) == "a red car"
     assert session.last is not None
     assert len(session.last.answer_ids) < len(ids), "generation stops with the newline"
+
+
+@pytest.mark.parametrize(("template", "end"), [("v0", "###"), ("mpt", "<|im_end|>")])
+def test_a_stop_text_of_several_tokens_is_not_shown_while_it_grows(template: str, end: str) -> None:
+    processor = tiny_processor("llama-2", template=template)
+    ids = processor.tokenizer(f"C# is a car\n{end} Human: so?", add_special_tokens=False)["input_ids"]
+    session = ChatSession(model=Scripted(processor, [ids]), processor=processor)  # type: ignore[arg-type]
+    assert "".join(session.stream("What?", [RED])) == "C# is a car"
+    assert session.last is not None
+    assert len(session.last.answer_ids) < len(ids)
 
 
 def test_a_conversation_remembers_turns_and_pictures_until_it_is_reset() -> None:

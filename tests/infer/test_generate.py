@@ -163,3 +163,23 @@ def test_stop_rule_ends_an_answer_and_trims_what_ended_it(answer: str, ends: boo
     ids = [ord(letter) for letter in answer]
     assert rule.ends(ids) is ends
     assert rule.text(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("answer", "settled"),
+    [
+        ("A cat", "A cat"),
+        ("A cat\n", "A cat"),
+        ("A cat\n#", "A cat"),
+        ("A cat\n##", "A cat"),
+        ("A cat\n###", "A cat"),
+        ("#1", "#1"),
+        ("C# it is", "C# it is"),
+        ("a <|im_e", "a"),
+        ("a <b", "a <b"),
+        ("", ""),
+    ],
+)
+def test_an_end_that_may_become_a_stop_text_is_held_back(answer: str, settled: str) -> None:
+    rule = StopRule(ids=frozenset(), texts=("###", "<|im_end|>"), decode=letters)
+    assert rule.settled([ord(letter) for letter in answer]) == settled

@@ -63,15 +63,19 @@ class ChatLiterals:
             that is the same at every turn (Gemma refuses it, Mistral puts it before the last question).
         header: from a question to its answer.
         joint: from an answer to the next question: the answer's end marker and what follows it.
+        without_system: in place of `opening` for a system text that is empty; None when it is written like any other.
+        end: the start of `joint` that is written after the last answer too; `LiteralTemplate` finds it.
     """
 
     opening: str
     around_system: tuple[str, str] | None
     header: str
     joint: str
-    strip_question: Strip
-    strip_answer: Strip
-    strip_system: Strip
+    strip_question: Strip = Strip()
+    strip_answer: Strip = Strip()
+    strip_system: Strip = Strip()
+    without_system: str | None = None
+    end: str = ""
 
 
 def read_literals(tokenizer: PreTrainedTokenizerBase) -> ChatLiterals:
@@ -94,7 +98,6 @@ def read_literals(tokenizer: PreTrainedTokenizerBase) -> ChatLiterals:
         joint=joint,
         strip_question=Strip(left=questions[0] == opening, right=questions[1] == header),
         strip_answer=Strip(left=answers[1] == header, right=answers[2] == joint),
-        strip_system=Strip(),
     )
     return _with_system(literals, tokenizer)
 

@@ -10,26 +10,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.data.hub_chat import chat_jinja
+
 if TYPE_CHECKING:
     from sightline.data.processor import Processor, ProcessorSettings
-
-VICUNA_CHAT = (
-    "{% set chat = namespace(system='A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user\\'s questions.') %}"
-    "{% for message in messages %}{% if message['role'] == 'system' %}"
-    "{% set chat.system = message['content'] if message['content'] is string else message['content'][0]['text'] %}"
-    "{% endif %}{% endfor %}"
-    "{{ bos_token }}{{ chat.system }} "
-    "{% for message in messages %}{% if message['role'] == 'user' %}USER: "
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}"
-    "{% endif %}{% endfor %}{% endif %} ASSISTANT:"
-    "{% elif message['role'] == 'assistant' %} "
-    "{% if message['content'] is string %}{{ message['content'] }}"
-    "{% else %}{{ message['content'][0]['text'] }}{% endif %}"
-    "{{ eos_token }}{% endif %}{% endfor %}"
-)
-"""The vicuna_v1 template of `template.py` for software that renders Jinja; pictures before the words of a turn."""
 
 BICUBIC = 3
 """Pillow's number for bicubic resampling."""
@@ -43,8 +27,8 @@ def save_hub_processor(processor: Processor, directory: Path) -> None:
     settings = processor.settings
     processor.tokenizer.save_pretrained(str(directory))
     _name_class(directory / "tokenizer_config.json")
-    if settings.template == "vicuna_v1":
-        chat = VICUNA_CHAT if processor.adds_bos else VICUNA_CHAT.replace("{{ bos_token }}", "")
+    if processor.template.literals is not None and settings.template != "own":
+        chat = chat_jinja(processor.template.literals, processor.tokenizer)
         (directory / "chat_template.jinja").write_text(chat, encoding="utf-8")
     pictures = image_processor_settings(settings)
     selection = token_selection(settings)

@@ -129,6 +129,13 @@ def check_image(source: str | Path | bytes, *, root: Path | None = None) -> tupl
         return picture.size
 
 
+def read_header(source: str | Path | bytes, *, root: Path | None = None) -> tuple[int, int, str]:
+    """Width and height as a viewer shows it, and the file's mode (`RGB`, `L`, `P`, ...). Otherwise as `check_image`."""
+    with _opened(source, root) as picture:
+        lies = _upright(picture) in [_UPRIGHT[tag] for tag in (5, 6, 7, 8)]
+        return *(reversed(picture.size) if lies else picture.size), picture.mode
+
+
 @contextmanager
 def _opened(source: str | Path | bytes, root: Path | None) -> Iterator[Image.Image]:
     """The picture with only its header read, and every limit checked."""

@@ -21,7 +21,7 @@ Reasons of a `Rejection`, besides those of `reading`: `sample_not_object`, `unkn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -63,6 +63,18 @@ def read_samples(
         DataError: the file itself cannot be read, or a sample cannot be used and `on_reject` is None.
     """
     samples: list[Sample] = []
+    for found in iterate_samples(path, number_repeated_ids=number_repeated_ids):
+        if isinstance(found, Sample):
+            samples.append(found)
+        elif on_reject is None:
+            raise DataError(found.message, reason=found.reason)
+        else:
+            on_reject(found)
+    return samples
+
+
+def iterate_samples(path: Path, *, number_repeated_ids: bool = False) -> Iterator[Sample | Rejection]:
+    """The same one by one, good and bad in the file's order: whoever wants the first five reads no further."""
     places: dict[str, str] = {}
     for record in read_records(Path(path)):
         try:
@@ -75,23 +87,18 @@ def read_samples(
                     expected="an id of its own", fix="rename one of them, or delete it if it is a copy",
                 )  # fmt: skip
         except SampleError as error:
-            message = f"{record.place}: {error}"
-            if on_reject is None:
-                raise DataError(message, reason=error.reason) from None
-            on_reject(
-                Rejection(
-                    file=record.file,
-                    line=record.line,
-                    index=record.index,
-                    key=error.key,
-                    reason=error.reason,
-                    message=message,
-                )
+            yield Rejection(
+                file=record.file,
+                line=record.line,
+                index=record.index,
+                key=error.key,
+                reason=error.reason,
+                message=f"{record.place}: {error}",
+                id=_readable_id(record.value),
             )
             continue
         places[sample.id] = sample.source
-        samples.append(sample)
-    return samples
+        yield sample
 
 
 def _parse(record: Record) -> Sample:
@@ -123,6 +130,14 @@ def _identity(sample: dict[str, object]) -> str:
             "id", "id_invalid", found=show(value), expected="a text or an integer", fix="give each sample its own"
         )
     return checked_text(value, "id")
+
+
+def _readable_id(value: object) -> str | None:
+    """The id of a record whatever else is wrong with it; None where it has none that could be one."""
+    try:
+        return _identity(value) if isinstance(value, dict) else None
+    except SampleError:
+        return None
 
 
 def _free_id(wanted: str, taken: Collection[str]) -> str:
@@ -220,22 +235,23 @@ def _conversation(sample: dict[str, object], pictures: _Pictures) -> tuple[str |
         if role == "system" and number == 0:
             system = "".join(part for part in content if isinstance(part, str))
         else:
-            turns.append(_in_order(role, content, key, position=len(turns)))
-    if not turns or turns[-1].role != "assistant":
+            turns.append(_in_order(role, content, key, before=turns[-1].role if turns else None))
+    if len(turns) < 2 or turns[-1].role != "assistant":
         raise SampleError(
-            form, "turn_order", found="no answer at the end", expected="an assistant's turn at the end",
+            form, "turn_order", found="no answer at the end", expected="a question, and an answer at the end",
             fix="add the answer or remove the last question",
         )  # fmt: skip
     return system, tuple(turns)
 
 
-def _in_order(role: str, content: tuple[str | ImageRef, ...], key: str, *, position: int) -> Turn:
-    """The turn, if it is this speaker's and says something."""
-    expected: Literal["user", "assistant"] = "user" if position % 2 == 0 else "assistant"
+def _in_order(role: str, content: tuple[str | ImageRef, ...], key: str, *, before: str | None) -> Turn:
+    """The turn, if it is this speaker's and says something. An answer may stand before the first question."""
+    opens = before is None and role == "assistant"
+    expected: Literal["user", "assistant"] = "assistant" if before == "user" or opens else "user"
     if role != expected:
         raise SampleError(
             key, "turn_order", found=f"a turn of {role}", expected=f"one of {expected}",
-            fix="questions and answers must alternate, the first is the user's",
+            fix="questions and answers must alternate",
         )  # fmt: skip
     words = "".join(part for part in content if isinstance(part, str))
     if role == "assistant" and not words.strip():

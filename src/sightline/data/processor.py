@@ -19,9 +19,10 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
 from sightline.data.hub_processor import save_hub_processor
 from sightline.data.image import ImageTransform, open_image
+from sightline.data.piece_scores import order_merges_by_score
 from sightline.data.sample import Sample, Turn
 from sightline.data.template import build_template
-from sightline.data.tokens import Encoded, SegmentEncoder, Truncated, truncate
+from sightline.data.tokens import Encoded, EncodedSegment, SegmentEncoder, Truncated, truncate
 from sightline.errors import ConfigError
 
 IMAGE_TOKEN = "<image>"
@@ -95,6 +96,11 @@ class Processor:
         """Whether the tokenizer opens every text with its BOS."""
         return self._encoder.adds_bos
 
+    @property
+    def legacy(self) -> bool:
+        """Whether the tokenizer is of the kind that puts a space before words after a special token too."""
+        return self._encoder.plain.scheme == "always"
+
     def encode(self, sample: Sample) -> Truncated:
         """Ids and labels of a sample, cut to `max_length`; opens no picture.
 
@@ -108,6 +114,10 @@ class Processor:
             image_token_id=self.image_token_id,
             where=sample.source or sample.id,
         )
+
+    def pieces(self, sample: Sample) -> list[EncodedSegment]:
+        """What `encode` makes ids and labels of, segment by segment, before anything is cut. `DataError` as there."""
+        return list(self._encoder.pieces(self.template.render(sample), image_tokens=self.settings.image_tokens))
 
     def example(self, sample: Sample, *, root: Path | None) -> Example:
         """A sample with its pictures, which lie under `root`. `DataError` as in `encode` and `open_image`."""
@@ -161,11 +171,13 @@ def add_image_token(tokenizer: PreTrainedTokenizerBase) -> int:
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """A tokenizer from a directory or the hub; `ConfigError` in one line when there is none."""
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f'model.tokenizer: no tokenizer at "{source}"; give a directory with tokenizer.json, or a hub id'
         ) from error
+    order_merges_by_score(tokenizer)
+    return tokenizer
 
 
 def load_processor(directory: Path, settings: Mapping[str, Any]) -> Processor:

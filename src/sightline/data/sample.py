@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sightline.errors import DataError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRef:
@@ -28,10 +30,11 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """A conversation about pictures. Turns alternate from user to assistant; references count up from 0.
+    """A conversation about pictures. Turns alternate and end with the assistant's; references count up from 0.
 
-    `images` are paths relative to the image root (absolute only where the user named the file on the command line);
-    `source` is the place in the data file, for messages.
+    The first turn is the user's, or an answer to nothing (as in talks that were cut out of longer ones). `images` are
+    paths relative to the image root (absolute only where the user named the file on the command line); `source` is the
+    place in the data file, for messages.
     """
 
     id: str
@@ -51,6 +54,25 @@ class Rejection:
     key: str
     reason: str
     message: str
+    id: str | None = None
+    """The sample's own name, where it has a readable one."""
+
+
+def refusal(sample: Sample, error: DataError) -> Rejection:
+    """The rejection of a sample that could be read, but not used."""
+    file, _, place = sample.source.rpartition(":")
+    line = place.split("[")[0]
+    told = str(error)
+    if not sample.source or not told.startswith(sample.source):
+        told = f"{sample.source}: id {sample.id}: {told}"
+    return Rejection(
+        file=file,
+        line=int(line) if line.isdigit() else 0,
+        key="",
+        reason=error.reason,
+        message=told,
+        id=sample.id,
+    )
 
 
 def canonical_content(pieces: Sequence[str | ImageRef]) -> tuple[str | ImageRef, ...]:

@@ -6,10 +6,11 @@ text and token carries whether it is trained on: the mask is born here. Knows no
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sightline.data.sample import Turn
+from sightline.data.sample import Sample, Turn
 from sightline.errors import DataError
 
 
@@ -37,6 +38,9 @@ class ImageSegment:
 
 
 Segment = TextSegment | TokenSegment | ImageSegment
+
+Exchange = tuple[Turn, Turn | None]
+"""A question and its answer, if there is one yet."""
 
 
 def join(segments: Iterable[Segment]) -> list[Segment]:
@@ -72,25 +76,45 @@ def answer_text(turn: Turn) -> str:
     return "".join(words)
 
 
-def exchanges(turns: Sequence[Turn], *, open_answer: bool, where: str) -> list[tuple[Turn, Turn | None]]:
+def exchanges(turns: Sequence[Turn], *, open_answer: bool, where: str) -> list[Exchange]:
     """Pair each question with its answer; with `open_answer` the last question waits for one (None).
+
+    An answer before the first question is left out, as the original does: nothing was asked.
 
     Raises:
         DataError: `turns_do_not_alternate`: the turns are not user, assistant, user, ... up to the expected end.
     """
-    for index, turn in enumerate(turns):
+    first = 1 if turns and turns[0].role == "assistant" else 0
+    asked = turns[first:]
+    for index, turn in enumerate(asked):
         expected = ("user", "assistant")[index % 2]
         if turn.role != expected:
             raise DataError(
-                f"{where}: turn {index + 1} is by {turn.role}, expected {expected}: questions and answers "
+                f"{where}: turn {first + index + 1} is by {turn.role}, expected {expected}: questions and answers "
                 "must alternate",
                 reason="turns_do_not_alternate",
             )
-    if not turns or len(turns) % 2 != int(open_answer):
+    if not asked or len(asked) % 2 != int(open_answer):
         end = "a question that waits for its answer" if open_answer else "an answer"
         raise DataError(
-            f"{where}: {len(turns)} turns, expected the last to be {end}: add or remove the last turn",
+            f"{where}: {len(turns)} turns, expected a question first and {end} last: add or remove the last turn",
             reason="turns_do_not_alternate",
         )
-    answers: list[Turn | None] = [*turns[1::2], None] if open_answer else [*turns[1::2]]
-    return list(zip(turns[0::2], answers, strict=True))
+    answers: list[Turn | None] = [*asked[1::2], None] if open_answer else [*asked[1::2]]
+    return list(zip(asked[0::2], answers, strict=True))
+
+
+class ExchangeTemplate(ABC):
+    """A template that writes questions and answers in pairs: one `_segments` for training and for chat."""
+
+    def render(self, sample: Sample) -> list[Segment]:
+        """See `ChatTemplate.render`."""
+        return self._segments(exchanges(sample.turns, open_answer=False, where=sample.source), system=sample.system)
+
+    def prompt(self, turns: Sequence[Turn], *, system: str | None = None) -> list[Segment]:
+        """See `ChatTemplate.prompt`."""
+        return self._segments(exchanges(turns, open_answer=True, where="prompt"), system=system)
+
+    @abstractmethod
+    def _segments(self, pairs: Sequence[Exchange], *, system: str | None) -> list[Segment]:
+        """The conversation; a last answer of None is the one that chat waits for."""

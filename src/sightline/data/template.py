@@ -7,43 +7,19 @@ the ids of a prompt are a prefix of the training ids. Knows no ids and no pixels
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from sightline.data.own_template import OwnTemplate
-from sightline.data.sample import ImageRef, Sample, Turn
-from sightline.data.segments import (
-    ImageSegment,
-    Segment,
-    TextSegment,
-    TokenSegment,
-    answer_text,
-    exchanges,
-    join,
-    question_segments,
-)
-from sightline.errors import ConfigError, DataError, nearest
+from sightline.data import legacy_templates as legacy
+from sightline.data.chat_literals import ChatLiterals
+from sightline.data.markup_templates import MARKUP, has_markup, markup_template
+from sightline.data.own_template import own_template
+from sightline.data.sample import Sample, Turn
+from sightline.data.segments import Segment
+from sightline.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-__all__ = [
-    "TEMPLATES",
-    "ChatTemplate",
-    "ImageSegment",
-    "OwnTemplate",
-    "PlainTemplate",
-    "Segment",
-    "TextSegment",
-    "TokenSegment",
-    "VicunaTemplate",
-    "build_template",
-]
-
-VICUNA_SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
-"""The system sentence of `conv_vicuna_v1` in LLaVA's conversation.py, with which v1.5 was trained."""
 
 
 class ChatTemplate(Protocol):
@@ -54,6 +30,10 @@ class ChatTemplate(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def literals(self) -> ChatLiterals | None:
+        """What is written around the words, for software that has its own way of writing; None: a caption only."""
 
     @property
     def stop(self) -> tuple[str, ...]: ...
@@ -68,76 +48,23 @@ class ChatTemplate(Protocol):
         """The conversation up to an open answer; the last turn is the user's. `DataError` as in `render`."""
 
 
-class PlainTemplate:
-    """Pictures, then a caption that ends with a newline: LLaVA's stage 1. The question is not written; no EOS."""
-
-    name = "plain"
-    stop: tuple[str, ...] = ()
-    stop_text: tuple[str, ...] = ("\n",)
-
-    def render(self, sample: Sample) -> list[Segment]:
-        """See `ChatTemplate.render`."""
-        (question, answer), *more = exchanges(sample.turns, open_answer=False, where=sample.source)
-        if more or answer is None:
-            raise _needs_one_exchange(sample.source, len(sample.turns))
-        return [*_pictures(question, where=sample.source), TextSegment(text=answer_text(answer) + "\n", trained=True)]
-
-    def prompt(self, turns: Sequence[Turn], *, system: str | None = None) -> list[Segment]:
-        """See `ChatTemplate.prompt`; the system text is not written."""
-        (question, _), *more = exchanges(turns, open_answer=True, where="prompt")
-        if more:
-            raise _needs_one_exchange("prompt", len(turns))
-        return _pictures(question, where="prompt")
-
-
-class VicunaTemplate:
-    """`SYSTEM USER: question ASSISTANT: answer</s>USER: ...`: LLaVA v1 and v1.5. EOS is trained at every turn.
-
-    The roles are ordinary words here, so words can imitate a turn to the model, but never move the mask.
-    """
-
-    name = "vicuna_v1"
-    stop_text: tuple[str, ...] = ()
-
-    def __init__(self, *, end: str = "</s>") -> None:
-        self._end = end
-        self.stop: tuple[str, ...] = (end,)
-
-    @classmethod
-    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> VicunaTemplate:
-        """With the tokenizer's EOS in the place of `</s>`; `ConfigError` when it has none."""
-        if tokenizer.eos_token is None:
-            raise ConfigError(
-                f'the tokenizer of "{tokenizer.name_or_path}" has no EOS token to end an answer with: '
-                "set eos_token in its tokenizer_config.json"
-            )
-        return cls(end=tokenizer.eos_token)
-
-    def render(self, sample: Sample) -> list[Segment]:
-        """See `ChatTemplate.render`."""
-        return self._segments(exchanges(sample.turns, open_answer=False, where=sample.source), system=sample.system)
-
-    def prompt(self, turns: Sequence[Turn], *, system: str | None = None) -> list[Segment]:
-        """See `ChatTemplate.prompt`."""
-        return self._segments(exchanges(turns, open_answer=True, where="prompt"), system=system)
-
-    def _segments(self, pairs: Sequence[tuple[Turn, Turn | None]], *, system: str | None) -> list[Segment]:
-        opening = VICUNA_SYSTEM if system is None else system
-        segments: list[Segment] = [TextSegment(text=f"{opening} " if opening else "", trained=False)]
-        for question, answer in pairs:
-            segments.append(TextSegment(text="USER: ", trained=False))
-            segments += question_segments(question)
-            segments.append(TextSegment(text=" ASSISTANT:", trained=False))
-            if answer is not None:  # the space belongs to the answer's first word piece, so it is trained with it
-                segments.append(TextSegment(text=f" {answer_text(answer)}", trained=True))
-                segments.append(TokenSegment(token=self._end, trained=True))
-        return join(segments)
+def _mpt(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
+    if has_markup("mpt", tokenizer):
+        return markup_template("mpt", tokenizer)
+    return legacy.SpeltMptTemplate(eos=tokenizer.eos_token)
 
 
 TEMPLATES: dict[str, Callable[[PreTrainedTokenizerBase], ChatTemplate]] = {
-    "own": OwnTemplate.from_tokenizer,
-    "plain": lambda tokenizer: PlainTemplate(),
-    "vicuna_v1": VicunaTemplate.from_tokenizer,
+    "own": own_template,
+    "plain": lambda tokenizer: legacy.PlainTemplate(),
+    "vicuna_v1": partial(legacy.vicuna, "vicuna_v1", legacy.VICUNA_SYSTEM),
+    "llava_v1": partial(legacy.vicuna, "llava_v1", legacy.HUMAN_SYSTEM),
+    "v0": lambda tokenizer: legacy.V0Template(eos=tokenizer.eos_token),
+    "llama_2": partial(legacy.llama_2, "llama_2", legacy.SAFETY_SYSTEM),
+    "llava_llama_2": partial(legacy.llama_2, "llava_llama_2", legacy.VISION_SYSTEM),
+    "mistral_instruct": legacy.mistral_instruct,
+    **{name: partial(markup_template, name) for name in MARKUP},
+    "mpt": _mpt,
 }
 """Template names of recipes -> how to make one for a tokenizer."""
 
@@ -152,22 +79,3 @@ def build_template(name: str, tokenizer: PreTrainedTokenizerBase) -> ChatTemplat
         choices = ", ".join(TEMPLATES)
         raise ConfigError(f'template: found "{name}", expected one of {choices}{nearest(name, TEMPLATES)}')
     return TEMPLATES[name](tokenizer)
-
-
-def _pictures(question: Turn, *, where: str) -> list[Segment]:
-    pictures: list[Segment] = [
-        ImageSegment(index=part.index) for part in question.content if isinstance(part, ImageRef)
-    ]
-    if not pictures:
-        raise DataError(
-            f"{where}: no picture in the question, and template plain writes nothing else: use own or vicuna_v1",
-            reason="plain_needs_image",
-        )
-    return pictures
-
-
-def _needs_one_exchange(where: str, turns: int) -> DataError:
-    return DataError(
-        f"{where}: {turns} turns, expected one question and one answer with template plain: use own or vicuna_v1",
-        reason="plain_needs_one_exchange",
-    )

@@ -8,12 +8,12 @@ pixels, no tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sightline.data.plain_text import PlainText, PrefixScheme
-from sightline.data.segments import Segment, TextSegment, TokenSegment
+from sightline.data.segments import ImageSegment, Segment, TextSegment, TokenSegment
 from sightline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -39,6 +39,15 @@ class Truncated(Encoded):
     """As `Encoded`; `lost` counts the trained tokens that were cut off (0: nothing that matters was lost)."""
 
     lost: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedSegment:
+    """The ids of one segment; those of `segment` None are the BOS that the tokenizer writes by itself."""
+
+    segment: Segment | None
+    ids: list[int]
+    trained: bool
 
 
 class SegmentEncoder:
@@ -76,27 +85,37 @@ class SegmentEncoder:
         """
         ids: list[int] = []
         labels: list[int] = []
+        for piece in self.pieces(segments, image_tokens=image_tokens):
+            ids += piece.ids
+            labels += piece.ids if piece.trained else [IGNORE] * len(piece.ids)
+        return Encoded(ids=ids, labels=labels)
+
+    def pieces(self, segments: Sequence[Segment], *, image_tokens: int | Sequence[int]) -> Iterator[EncodedSegment]:
+        """The same segment by segment, for those who show where each id comes from; empty texts have none."""
         if self._bos is not None and not self._starts_with_bos(segments):
-            ids.append(self._bos)
-            labels.append(IGNORE)
+            yield EncodedSegment(segment=None, ids=[self._bos], trained=False)
         previous: Segment | None = None
         images = 0
         for segment in segments:
             if isinstance(segment, TextSegment):
                 if not segment.text:
                     continue
-                prefixed = takes_prefix(previous, scheme=self.plain.scheme)
-                new, trained = self.plain.encode(segment.text, prefixed=prefixed), segment.trained
+                new, trained = self._words(segment.text, previous), segment.trained
             elif isinstance(segment, TokenSegment):
                 new, trained = [self.token_id(segment.token)], segment.trained
             else:
                 assert segment.index == images, f"picture {segment.index} where {images} was due"
                 new, trained = [self.image_token_id] * _tokens_of(image_tokens, images), False
                 images += 1
-            ids += new
-            labels += new if trained else [IGNORE] * len(new)
+            yield EncodedSegment(segment=segment, ids=new, trained=trained)
             previous = segment
-        return Encoded(ids=ids, labels=labels)
+
+    def _words(self, text: str, previous: Segment | None) -> list[int]:
+        prefixed = takes_prefix(previous, scheme=self.plain.scheme)
+        if prefixed and isinstance(previous, ImageSegment):
+            # As sentencepiece does it, also before a text that starts with a space; fast tokenizers leave it out there.
+            return self.plain.encode(" " + text, prefixed=False)
+        return self.plain.encode(text, prefixed=prefixed)
 
     @property
     def adds_bos(self) -> bool:

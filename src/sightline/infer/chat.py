@@ -81,7 +81,7 @@ class ChatSession:
         for (token,) in decode_steps(self.model, [prompt], sampling=self.sampling, stop=stop):
             assert token is not None
             answer.append(token)
-            words = stop.text(answer)
+            words = stop.settled(answer)
             if words.startswith(shown) and not words.endswith("\N{REPLACEMENT CHARACTER}"):
                 yield words[len(shown) :]
                 shown = words

@@ -45,6 +45,14 @@ class StopRule:
             words = words.split(text, 1)[0]
         return words.strip()
 
+    def settled(self, answer: Sequence[int]) -> str:
+        """What of an unfinished answer can be shown: not an end that may yet become one of `texts`."""
+        words = self.text(answer)
+        for text in self.texts:
+            begun = next((length for length in range(len(text) - 1, 0, -1) if words.endswith(text[:length])), 0)
+            words = words[: len(words) - begun]
+        return words.rstrip()
+
 
 @torch.inference_mode()
 def decode_steps(
