@@ -18,7 +18,7 @@ from sightline.cli import app, run
 from tests.fakes import language_config, vision_config
 from tests.tiny_checkpoint import save_assistant, tiny_assistant, tiny_processor
 
-COMMANDS = ("demo", "train", "chat", "evaluate", "inspect", "loss", "describe", "parts")
+COMMANDS = ("demo", "train", "chat", "evaluate", "inspect", "loss", "import", "export", "describe", "parts")
 QUESTION = {"question_id": "1", "image": "good.png", "text": "What?", "answer": "red", "category": "color"}
 
 Captured = pytest.CaptureFixture[str]

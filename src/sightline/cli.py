@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from sightline.recipe import Recipe
 
 app = typer.Typer(
     help="Build vision-language assistants the LLaVA way.",
@@ -27,6 +30,8 @@ app = typer.Typer(
 )
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+TemplateOption = Annotated[str | None, typer.Option(help="A template, instead of the recipe's or checkpoint's.")]
+ImageRootOption = Annotated[Path | None, typer.Option(help="Folder of the pictures; that of the data if not given.")]
 
 
 @app.command()
@@ -123,18 +128,118 @@ def evaluate(
 
 
 @app.command()
+def inspect(
+    source: Annotated[Path, typer.Argument(metavar="RECIPE_OR_CHECKPOINT", help="A YAML file, or a run's directory.")],
+    data: Annotated[Path, typer.Argument(help="Samples, as JSON or JSONL.")],
+    only: Annotated[str | None, typer.Option("--id", help="Only the sample of this id.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    template: TemplateOption = None,
+    image_root: ImageRootOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+) -> None:
+    """What the model sees of samples: segments, ids, what is trained on, pictures. Exit code 1 if one is unusable."""
+    recipe = _recipe_of(source, template)  # before the slow imports: a typo is answered at once
+    root = _folder(image_root, data)
+    from sightline.data.inspection import inspect_file
+    from sightline.data.inspection_page import PAGE_SAMPLES, write_page
+    from sightline.data.inspection_terminal import print_json, print_samples
+    from sightline.infer.load import load_processor_alone
+    from sightline.train.assemble import assemble_processor
+
+    processor = load_processor_alone(source, template=template) if recipe is None else assemble_processor(recipe)
+    on_page = limit or PAGE_SAMPLES
+    if html is not None and not as_json:
+        limit = on_page
+    seen = inspect_file(data, processor, root=root, only=only, limit=limit)
+    if as_json:
+        seen = print_json(seen, out=sys.stdout, say=_say)
+    elif html is None:
+        seen = print_samples(seen, processor.tokenizer, out=sys.stdout)
+    if html is not None:
+        seen = write_page(html, seen, processor, data=data, root=root, most=on_page, say=_say)
+    unusable = sum(one.refused is not None for one in seen)
+    if html is not None and not as_json:
+        print(html)
+    if unusable:
+        raise typer.Exit(1)
+
+
+@app.command()
+def loss(
+    checkpoint: Annotated[Path, typer.Argument(help="Directory of a trained run.")],
+    data: Annotated[Path, typer.Argument(help="Samples, as JSON or JSONL.")],
+    template: TemplateOption = None,
+    image_root: ImageRootOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples that go through the model at once.")] = 8,
+    as_json: JsonFlag = False,
+) -> None:
+    """Mean loss over the trained tokens, and that of every sample."""
+    root = _folder(image_root, data)
+    from sightline.evaluate.sample_loss import measure, table
+    from sightline.infer.load import load
+    from sightline.train.device import choose_device, choose_dtype
+
+    device = choose_device("auto")
+    model, processor = load(checkpoint, device=device, dtype=choose_dtype("auto", device), template=template)
+    found = measure(model, processor, data, root=root, batch=batch, limit=limit, say=_say)
+    print(json.dumps(found.to_json()) if as_json else table(found))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A LLaVA checkpoint, projector, LoRA folder or delta.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write.")],
+    base: Annotated[str | None, typer.Option(help="The language model of a projector, LoRA folder or delta.")] = None,
+    vision: Annotated[str | None, typer.Option(help="The vision tower, where SRC only names it.")] = None,
+    template: Annotated[str | None, typer.Option(help="The chat template, where it is told wrongly.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Convert a checkpoint of the original LLaVA, or of transformers, to one of ours: every tensor accounted for."""
+    from sightline.exchange.import_checkpoint import import_checkpoint
+
+    report = import_checkpoint(source, target, base=base, vision=vision, template=template, say=_say)
+    print(json.dumps(asdict(report)) if as_json else "\n".join(report.lines()))
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Directory of a trained run, or of an imported checkpoint.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write; must not be there, or be empty.")],
+    format_name: Annotated[str, typer.Option("--format", help="hf, llava, projector, gguf or mlx.")],
+    dtype: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or bf16; the checkpoint's own if not given (gguf: fp16).")
+    ] = None,
+    lora: Annotated[bool, typer.Option("--lora", help="llava: the run's adapter instead of the merged model.")] = False,
+    vision_tower: Annotated[
+        str | None, typer.Option(help="llava: name the tower by this instead of writing it beside the model.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a checkpoint for other software, read it back, and compare its logits before it gets its name."""
+    from sightline.exchange.export import export as export_checkpoint
+
+    done = export_checkpoint(checkpoint, target, format_name=format_name, dtype=dtype, lora=lora, tower=vision_tower)
+    print(json.dumps(done.to_json()) if as_json else "\n".join(done.lines()))
+
+
+@app.command()
 def describe(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Parameters per part and tokens per picture, from configurations alone: no weights are loaded."""
+    """Parameters per part, tokens per picture, possible exports: from configurations alone, no weights are loaded."""
     from sightline.config import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
+    from sightline.exchange.formats import obstacles_of_parts
+    from sightline.train.assemble import tokenizer_of
     from sightline.train.describe import describe_recipe, table
 
-    found = describe_recipe(loaded)
+    tokenizer = tokenizer_of(loaded)
+    found = describe_recipe(loaded, exports=lambda parts: obstacles_of_parts(parts, tokenizer))
     print(json.dumps(found) if as_json else table(found))
 
 
@@ -148,6 +253,25 @@ def parts(
     from sightline.demo.make_parts import make_part
 
     make_part(part, output, steps=steps, say=_say)
+
+
+def _recipe_of(source: Path, template: str | None) -> Recipe | None:
+    """The recipe that is meant: the file itself, or that of a run which has no model yet; None for a checkpoint."""
+    if (source / "recipe.yaml").is_file() and not (source / "sightline.json").exists():
+        source = source / "recipe.yaml"
+    if not source.is_file() and source.suffix not in (".yaml", ".yml"):
+        return None
+    from sightline.config import load_recipe
+
+    recipe = load_recipe(source)
+    return recipe if template is None else recipe.model_copy(update={"template": template})
+
+
+def _folder(image_root: Path | None, data: Path) -> Path:
+    """Where the pictures are."""
+    if image_root is not None and not image_root.is_dir():
+        raise SightlineError(f"--image-root: no folder {image_root}; give the one that the pictures' paths start from")
+    return data.parent if image_root is None else image_root
 
 
 def _say(message: str) -> None:
@@ -164,7 +288,7 @@ def run(command: Callable[..., object]) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # our own bar is the one to watch
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        command(standalone_mode=False)
+        code = command(standalone_mode=False)
     except SightlineError as error:
         _say(f"sightline: {error}")
         return error.exit_code
@@ -182,4 +306,4 @@ def run(command: Callable[..., object]) -> int:
             _say(message if message.startswith("Usage:") else f"sightline: {message}")  # no command: the whole help
             return 2
         raise
-    return 0
+    return code if isinstance(code, int) else 0  # a command returns nothing, or left by `typer.Exit` with its code

@@ -145,7 +145,7 @@ class StepMaker:
         self._kinds = kinds
 
     def __call__(self, step: int) -> Step:
-        """The step of this number; `DataError` when a sample cannot be used and may not be left out, or none is left."""
+        """The step of this number; `DataError` when a sample cannot be used that must be, or none can."""
         indexes = batch_indexes(
             step, num_samples=self._num_samples, batch=self._batch, seed=self._seed, kinds=self._kinds
         )

@@ -32,18 +32,23 @@ from sightline.model.build import (
     vision_from_config,
     without_initialisation,
 )
-from sightline.model.configs import first_line, parse_config, portable_config
+from sightline.model.configs import check_depth, first_line, parse_config, portable_config
 from sightline.model.connector import build_connector
 from sightline.model.layout import CONFIG_KEYS, projector_fillers, standard_config, standard_obstacle, tensor_name
 from sightline.model.vision import VisionEncoder
 from sightline.model.vlm import VisionLanguageModel
-from sightline.model.weights import SHARD_BYTES, check_headers, read_headers, read_tensors, write_weights
+from sightline.model.weights import (
+    SHARD_BYTES,
+    check_headers,
+    read_headers,
+    read_tensors,
+    stream_weights,
+    write_weights,
+)
 
 HEADER_FILE = "sightline.json"
 CONFIG_FILE = "config.json"
 FORMAT_VERSION = 1
-# The settings by which configuration classes count their layers.
-_LAYER_COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depth")
 
 
 class Header(BaseModel):
@@ -74,6 +79,8 @@ def save_checkpoint(
     extra_files: Callable[[Path], None] | None = None,
     in_place: bool = False,
     shard_bytes: int = SHARD_BYTES,
+    content: Iterable[tuple[str, Tensor]] | None = None,
+    planned: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint. Killed at any moment, it leaves the old one, the new one, or one that is refused.
 
@@ -85,6 +92,8 @@ def save_checkpoint(
             by the manifest too, and replace ours of the same name.
         in_place: `directory` holds other things as well, such as a run's logs: keep them.
         shard_bytes: weights beyond this are split over several files.
+        planned, content: for a model of shapes alone (meta device): all of `checkpoint_tensors` as `stream_weights`
+            takes them.
 
     Raises:
         CheckpointError: `directory` holds files that are not a checkpoint's.
@@ -95,8 +104,11 @@ def save_checkpoint(
         _write_json(staging / HEADER_FILE, header.model_dump())
         _write_json(staging / CONFIG_FILE, _standard_config(model, header))
         _write_json(staging / "generation_config.json", _special_tokens(model.language))
-        fillers = {name: filler.to(model.language.dtype) for name, filler in _fillers(model, header).items()}
-        write_weights(_file_tensors(model) | fillers, staging, shard_bytes=shard_bytes)
+        if planned is not None and content is not None:
+            stream_weights(planned, content, staging, shard_bytes=shard_bytes)
+        else:
+            fillers = {name: filler.to(model.language.dtype) for name, filler in _fillers(model, header).items()}
+            write_weights(_file_tensors(model) | fillers, staging, shard_bytes=shard_bytes)
         if extra_files is not None:
             extra_files(staging)
 
@@ -165,6 +177,14 @@ def meta_checkpoint(directory: Path) -> VisionLanguageModel:
         return _skeleton(header, *_read_configs(directory, tensors=len(read_headers(directory))))
     except ConfigError as error:
         raise CheckpointError(f"{directory}: {error}") from error
+
+
+def checkpoint_tensors(model: VisionLanguageModel) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Every tensor that a checkpoint of `model` holds, by its name in the file: the model's own, and the fillers.
+
+    The fillers are identity layers of the standard projector that the model's connector does not have.
+    """
+    return _file_tensors(model), _fillers(model, _describe(model, {}))
 
 
 def _describe(model: VisionLanguageModel, info: Mapping[str, Any]) -> Header:
@@ -274,9 +294,7 @@ def _read_configs(directory: Path, *, tensors: int) -> tuple[Any, Any]:
         if not isinstance(content.get(key), dict):
             raise CheckpointError(f"{path}: damaged: no {key}")
         config = parse_config(content[key], where=f"{CONFIG_FILE}: {key}", closed=True)
-        layers = max(count for name in _LAYER_COUNTS if isinstance(count := getattr(config, name, 0), int))
-        if layers > tensors:  # Building even the skeleton would take for ever.
-            raise CheckpointError(f"{path}: {key} asks for {layers} layers, but there are {tensors} tensors in all")
+        check_depth(config, tensors=tensors, where=f"{path}: {key}")
         configs.append(config)
     return configs[0], configs[1]
 

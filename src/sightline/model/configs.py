@@ -28,6 +28,8 @@ CODE_KEYS = frozenset(
 )
 # Read by every configuration class though none declares them: how transformers 4 wrote the rotary embedding and dtype.
 LEGACY_KEYS = frozenset({"rope_theta", "rope_scaling", "torch_dtype"})
+# The settings by which configuration classes count their layers.
+_LAYER_COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depth")
 # A repository on the Hub: "name" or "owner/name"; huggingface_hub.utils.validate_repo_id.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -89,6 +91,17 @@ def read_config(spec: str | Mapping[str, Any], *, part: str) -> Any:
     if has_vision and part == "language":
         raise ConfigError(f"{where}: {config.model_type} has a vision side itself; name a plain language model")
     return config.vision_config if has_vision else config
+
+
+def check_depth(config: Any, *, tensors: int, where: str) -> None:
+    """Refuse a configuration that asks for more layers than there are tensors: its mere shapes would take for ever.
+
+    Raises:
+        ConfigError: with both numbers.
+    """
+    layers = max(count for name in _LAYER_COUNTS if isinstance(count := getattr(config, name, 0), int))
+    if layers > tensors:
+        raise ConfigError(f"{where} asks for {layers} layers, but there are {tensors} tensors in all")
 
 
 def portable_config(config: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ then one tensor at a time. Knows nothing of models. What a file says is checked 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +25,9 @@ INDEX_FILE = "model.safetensors.index.json"
 # transformers' default before 5.0 and the Hub's: large enough to be few, small enough to download again.
 SHARD_BYTES = 5 * 10**9
 # The plain dense types, by safetensors' names. Floats convert into each other; quantised or complex ones are refused.
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _INTEGERS = {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
+TYPE_NAMES = {dtype: name for name, dtype in (FLOATS | _INTEGERS).items()}
 
 
 class TensorHeader(NamedTuple):
@@ -44,8 +45,52 @@ def write_weights(tensors: Mapping[str, Tensor], directory: Path, *, shard_bytes
         shard = {name: tensors[name].detach().contiguous() for name in names}
         save_file(shard, directory / file, metadata={"format": "pt"})
     if plan.is_sharded:
-        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
-        (directory / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        _write_index(directory, plan.tensor_to_filename, total_bytes=plan.metadata["total_size"])
+
+
+def stream_weights(
+    planned: Mapping[str, Tensor],
+    content: Iterable[tuple[str, Tensor]],
+    directory: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """As `write_weights`, but tensor by tensor as they come: no more than one of them is in memory.
+
+    Args:
+        planned: shapes and types (on the meta device) in the order in which `content` gives the tensors. Larger types
+            come before smaller ones, so that every tensor begins at a multiple of its type's size.
+        content: name and tensor, as planned.
+    """
+    shards = split_in_order({name: tensor.nbytes for name, tensor in planned.items()}, limit=shard_bytes)
+    count, places = len(shards), dict[str, str]()
+    tensors = iter(content)
+    for number, names in enumerate(shards, start=1):
+        file = SINGLE_FILE if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+        with (directory / file).open("wb") as out:
+            out.write(_safetensors_header({name: planned[name] for name in names}))
+            for name in names:
+                found, tensor = next(tensors)
+                wanted = planned[name]
+                assert (found, tensor.shape, tensor.dtype) == (name, wanted.shape, wanted.dtype)
+                out.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                places[name] = file
+                del tensor  # or the file that it is mapped from stays in memory while the next is opened
+    if count > 1:
+        _write_index(directory, places, total_bytes=sum(tensor.nbytes for tensor in planned.values()))
+
+
+def split_in_order(sizes: Mapping[str, int], *, limit: int) -> list[list[str]]:
+    """Names in groups whose sizes add up to at most `limit`, in order; one that is larger stands alone."""
+    groups: list[list[str]] = [[]]
+    filled = 0
+    for name, size in sizes.items():
+        if groups[-1] and filled + size > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].append(name)
+        filled += size
+    return groups
 
 
 def read_headers(directory: Path) -> dict[str, TensorHeader]:
@@ -55,16 +100,27 @@ def read_headers(directory: Path) -> dict[str, TensorHeader]:
         CheckpointError: a file is missing or damaged, the index names a file outside the directory or disagrees with
             the files.
     """
-    index = None if (directory / SINGLE_FILE).is_file() else _read_index(directory)
+    if (directory / SINGLE_FILE).is_file():
+        return dict(file_headers(directory / SINGLE_FILE))
+    if not (directory / INDEX_FILE).is_file():
+        raise CheckpointError(f"{directory}: neither {SINGLE_FILE} nor {INDEX_FILE} in it")
+    return indexed_headers(directory / INDEX_FILE, file_headers)
+
+
+def indexed_headers(
+    path: Path, headers_of: Callable[[Path], Iterable[tuple[str, TensorHeader]]], *, suffix: str = ".safetensors"
+) -> dict[str, TensorHeader]:
+    """As `read_headers`, for the files that the index `path` lists, each read by `headers_of`."""
+    index = _read_index(path, suffix=suffix)
     headers: dict[str, TensorHeader] = {}
-    for file in [SINGLE_FILE] if index is None else sorted(set(index.values())):
-        for name, header in _file_headers(directory, file):
+    for file in sorted(set(index.values())):
+        for name, header in headers_of(path.parent / file):
             if name in headers:
-                raise CheckpointError(f"{directory}: tensor {name} is both in {headers[name].file} and in {file}")
+                raise CheckpointError(f"{path.parent}: tensor {name} is both in {headers[name].file} and in {file}")
             headers[name] = header
-    if index is not None and {name: header.file for name, header in headers.items()} != index:
+    if {name: header.file for name, header in headers.items()} != index:
         wrong = min(set(headers) ^ set(index), default="their places")
-        raise CheckpointError(f"{directory / INDEX_FILE}: disagrees with the files it lists, about {wrong}")
+        raise CheckpointError(f"{path}: disagrees with the files it lists, about {wrong}")
     return headers
 
 
@@ -85,7 +141,7 @@ def check_headers(headers: Mapping[str, TensorHeader], expected: Mapping[str, Te
         if header.shape != tuple(tensor.shape):
             shape = list(header.shape)
             raise CheckpointError(f"{where}: {name} has shape {shape}, the configuration needs {list(tensor.shape)}")
-        right = header.dtype in _FLOATS if tensor.is_floating_point() else _INTEGERS.get(header.dtype) == tensor.dtype
+        right = header.dtype in FLOATS if tensor.is_floating_point() else _INTEGERS.get(header.dtype) == tensor.dtype
         if not right:
             raise CheckpointError(f"{where}: {name} has type {header.dtype}, which cannot be read as {tensor.dtype}")
 
@@ -98,25 +154,49 @@ def read_tensors(directory: Path, headers: Mapping[str, TensorHeader]) -> Iterat
                 yield name, opened.get_tensor(name)
 
 
-def _file_headers(directory: Path, file: str) -> Iterator[tuple[str, TensorHeader]]:
+def file_headers(path: Path) -> Iterator[tuple[str, TensorHeader]]:
+    """Name, shape and type of every tensor in one safetensors file.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
     try:
-        with safe_open(directory / file, framework="pt", device="cpu") as opened:
+        with safe_open(path, framework="pt", device="cpu") as opened:
             for name in opened.keys():  # noqa: SIM118 (it is no mapping)
                 part = opened.get_slice(name)
-                yield name, TensorHeader(file, tuple(part.get_shape()), part.get_dtype())
+                yield name, TensorHeader(path.name, tuple(part.get_shape()), part.get_dtype())
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{directory / file}: not a readable safetensors file: {error}") from error
+        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
 
 
-def _read_index(directory: Path) -> dict[str, str]:
-    path = directory / INDEX_FILE
-    if not path.is_file():
-        raise CheckpointError(f"{directory}: neither {SINGLE_FILE} nor {INDEX_FILE} in it")
+def _safetensors_header(tensors: Mapping[str, Tensor]) -> bytes:
+    """What stands before the tensors' bytes: the length of a JSON text, and that text.
+
+    The format's README: an unsigned 64-bit little-endian length, then names with type, shape and place; spaces at the
+    end make the bytes begin at a multiple of 8.
+    """
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end, last = 0, 8
+    for name, tensor in tensors.items():
+        assert tensor.itemsize <= last, "larger types first"
+        begin, end, last = end, end + tensor.nbytes, tensor.itemsize
+        entries[name] = {"dtype": TYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write_index(directory: Path, places: Mapping[str, str], *, total_bytes: int) -> None:
+    index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(places)}
+    (directory / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def _read_index(path: Path, *, suffix: str) -> dict[str, str]:
     content = read_json(path)
     index = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(index, dict) or not all(isinstance(file, str) for file in index.values()):
         raise CheckpointError(f"{path}: damaged: it has no weight_map from tensors to files")
     for file in index.values():
-        if Path(file).name != file or not file.endswith(".safetensors"):
+        if Path(file).name != file or not file.endswith(suffix):
             raise CheckpointError(f"{path}: names a file that is no weight file beside it: {file!r}")
     return index
