@@ -12,7 +12,7 @@ from sightline.data.image import check_image
 from sightline.data.parsing import read_samples
 from sightline.data.sample import ImageRef, Sample
 from sightline.demo.coco import file_name, read_captions, read_scenes
-from sightline.demo.dataset import TEST_START, Counts, instruction_samples, questions, write_data
+from sightline.demo.dataset import TEST_START, Counts, instruction_sample, questions, write_data
 from sightline.demo.teacher import ASKERS, SHORT_ANSWER
 from sightline.demo.world import UNSEEN_PAIRS, Scene, draw_scene
 from sightline.evaluate.short_answers import read_questions, swapped
@@ -111,17 +111,17 @@ def test_instruct_has_all_three_kinds_with_true_answers() -> None:
     turns: Counter[int] = Counter()
     for index in range(150):
         scene = draw_scene(index, seed=1)
-        for sample in instruction_samples(scene):
-            kind = sample["id"].split("-")[1]
-            kinds[kind] += 1
-            assert sample["image"] == file_name(index)
-            assert sample["conversations"][0]["value"].startswith("<image>\n")
-            if kind == "conversation":
-                turns[len(sample["conversations"]) // 2] += 1
-                _check_conversation(scene, sample["conversations"])
+        sample = instruction_sample(scene)
+        kind = sample["id"].split("-")[1]
+        kinds[kind] += 1
+        assert sample["image"] == file_name(index)
+        assert sample["conversations"][0]["value"].startswith("<image>\n")
+        if kind == "conversation":
+            turns[len(sample["conversations"]) // 2] += 1
+            _check_conversation(scene, sample["conversations"])
     assert set(kinds) == {"conversation", "detail", "reasoning"}
     assert max(turns) >= 5
-    assert instruction_samples(draw_scene(3, seed=1)) == instruction_samples(draw_scene(3, seed=1))
+    assert instruction_sample(draw_scene(3, seed=1)) == instruction_sample(draw_scene(3, seed=1))
 
 
 def _check_conversation(scene: Scene, conversation: list[dict[str, str]]) -> None:

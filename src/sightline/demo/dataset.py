@@ -67,7 +67,7 @@ def write_data(folder: Path, counts: Counts, *, processes: int) -> None:
         scenes = read_scenes(folder / "annotations" / f"instances_{split}.json")
         texts = read_captions(folder / "annotations" / f"captions_{split}.json")
         _write_json(folder / f"align_{split}.json", [_caption_sample(scene, texts[scene.index][0]) for scene in scenes])
-        written = [sample for scene in scenes for sample in instruction_samples(scene)]
+        written = [instruction_sample(scene) for scene in scenes]
         _write_json(folder / f"instruct_{split}.json", written + talk_samples(count=len(scenes) // 40))
     scenes = read_scenes(folder / "annotations" / "instances_test.json")
     lines = [json.dumps(question) for scene in scenes for question in questions(scene)]
@@ -97,19 +97,18 @@ def _caption_sample(scene: Scene, caption: str) -> dict[str, Any]:
     return _sample(scene, "caption", [("Describe the picture.", caption)])
 
 
-def instruction_samples(scene: Scene) -> list[dict[str, Any]]:
-    """A conversation about the scene and, for some scenes, a detailed description or a chain of reasoning."""
+def instruction_sample(scene: Scene) -> dict[str, Any]:
+    """What is said about the scene: mostly a conversation, now and then a description or a chain of reasoning."""
     rng = random.Random(f"instruct/{SEED}/{scene.index}")
-    if rng.random() < 0.75:
-        turns = short_turns(exchanges(scene, rng, count=12, types=TAUGHT))
-    else:
+    kind = rng.choices(("short", "sentences", "detail", "reasoning"), weights=(72, 14, 7, 7))[0]
+    if kind == "short":
+        return _sample(scene, "conversation", short_turns(exchanges(scene, rng, count=9, types=TAUGHT)))
+    if kind == "sentences":
         turns = [(asked.question, asked.sentence) for asked in exchanges(scene, rng, count=5)]
-    samples = [_sample(scene, "conversation", turns)]
-    if rng.random() < 0.1:
-        samples.append(_sample(scene, "detail", [(rng.choice(DETAIL_QUESTIONS), description(scene))]))
-    if rng.random() < 0.1:
-        samples.append(_sample(scene, "reasoning", [(rng.choice(REASONING_QUESTIONS), reasoning(scene))]))
-    return samples
+        return _sample(scene, "conversation", turns)
+    if kind == "detail":
+        return _sample(scene, kind, [(rng.choice(DETAIL_QUESTIONS), description(scene))])
+    return _sample(scene, kind, [(rng.choice(REASONING_QUESTIONS), reasoning(scene))])
 
 
 def talk_samples(*, count: int) -> list[dict[str, Any]]:
