@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from sightline.errors import SightlineError
-from sightline.exchange.import_checkpoint import Report, import_checkpoint
+from sightline.exchange.import_checkpoint import Report, choose_template, import_checkpoint
 from sightline.infer.load import load
 from sightline.model.checkpoint import read_info
 from sightline.model.vlm import VisionLanguageModel
+from tests.data.toy_tokenizers import QWEN25, byte_level
 from tests.exchange import foreign
 from tests.exchange.foreign import (
     original_tensors,
@@ -413,3 +415,21 @@ def test_our_own_linear_projector_comes_back_from_the_standard_layout(tmp_path: 
     found, _ = imported(source, tmp_path / "ours")
     assert found.connector.kind == "linear"
     same_logits(found, model)
+
+
+@pytest.mark.parametrize(
+    ("chat", "language", "template"),
+    [
+        (QWEN25, "llama", "own"),
+        (QWEN25, "qwen2", "own"),
+        ("{% for m in messages %}USER: {{ m['content'] }} ASSISTANT:{{ eos_token }}{% endfor %}", "llama", "vicuna_v1"),
+        ("{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}", "mistral", "mistral_instruct"),
+        (None, "llama", "vicuna_v1"),
+    ],
+)
+def test_a_chat_template_with_markers_of_its_own_is_the_one_that_was_trained(
+    chat: str | None, language: str, template: str
+) -> None:
+    tokenizer = byte_level(special=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=chat)
+    draft: Any = SimpleNamespace(template=None, text_config=SimpleNamespace(model_type=language))
+    assert choose_template(draft, tokenizer) == template

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from sightline.data.literal_template import markup_of
 from sightline.data.normalisation import image_normalisation
-from sightline.data.processor import Processor, ProcessorSettings, add_image_token
+from sightline.data.processor import IMAGE_TOKEN, Processor, ProcessorSettings, add_image_token
 from sightline.errors import CheckpointError, ConfigError
 from sightline.exchange.import_draft import Draft, draft_lora, draft_original, draft_projector
 from sightline.exchange.import_hf import draft_hf
@@ -143,6 +144,7 @@ def choose_template(draft: Draft, tokenizer: PreTrainedTokenizerBase) -> str:
     | what is seen | template |
     |---|---|
     | a projector of stage 1 | plain |
+    | a chat template that writes tokens made for chat, such as `<|im_start|>` | own |
     | a token `[PAD]`, which only the original's `--version v0` adds | v0 |
     | a Mistral | mistral_instruct |
     | a Llama | vicuna_v1 |
@@ -150,10 +152,19 @@ def choose_template(draft: Draft, tokenizer: PreTrainedTokenizerBase) -> str:
     """
     if draft.template is not None:
         return draft.template
+    if _writes_chat_tokens(tokenizer):
+        return "own"
     language = draft.text_config.model_type
     if language == "llama":
         return "v0" if "[PAD]" in tokenizer.get_added_vocab() else "vicuna_v1"
     return "mistral_instruct" if language == "mistral" else "own"
+
+
+def _writes_chat_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer's chat template has markers of its own, where the original's forms have words."""
+    usual = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token, IMAGE_TOKEN}
+    template = tokenizer.chat_template
+    return isinstance(template, str) and any(token in template for token in markup_of(tokenizer).keys() - usual)
 
 
 def _image_token(tokenizer: PreTrainedTokenizerBase, draft: Draft) -> int:
