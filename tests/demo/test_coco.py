@@ -11,7 +11,7 @@ import pytest
 
 from sightline.demo.coco import CATEGORIES, file_name, read_captions, read_scenes, write_annotations
 from sightline.demo.describe import captions
-from sightline.demo.world import CANVAS, SHAPES, Scene, Sign, draw_scene
+from sightline.demo.world import CANVAS, SHAPES, SIGN, Scene, Sign, draw_scene
 from tests.demo.scenes import items, scene_of, thing
 
 SCENES = [draw_scene(index, seed=4, unseen="always" if index % 5 == 0 else "never") for index in range(60)]
@@ -77,7 +77,7 @@ def test_boxes_stand_around_what_is_painted(folder: Path) -> None:
         for item in items(scene):
             left, top, width, height = next(annotations)["bbox"]
             assert (left + width / 2, top + height / 2) == pytest.approx((item.x, item.y))
-            assert (width, height) == (38, 19) if isinstance(item, Sign) else (item.diameter, item.diameter)
+            assert (width, height) == SIGN if isinstance(item, Sign) else (item.diameter, item.diameter)
 
 
 def test_captions_are_five_per_picture_in_their_order(folder: Path) -> None:

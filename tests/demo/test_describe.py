@@ -264,7 +264,7 @@ def test_relations_are_exactly_the_clear_ones() -> None:
 
 
 def test_a_sign_is_stated_by_its_text_and_place() -> None:
-    sign = Sign(text="27", x=10 + SIGN[0] / 2, y=80)
+    sign = Sign(text="27", x=2 + SIGN[0] / 2, y=80)
     assert statements(scene_of(thing("red", "star"), sign=sign))["sign"] == [
         'the number "27"',
         'the number "27" at the bottom left',

@@ -149,7 +149,7 @@ def test_left_out_samples_are_said_written_down_and_not_trained_on(world: Path, 
     assert "left out 1 of 13 samples: image_missing 1" in said
     (line,) = (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "image_missing"
-    assert "a7" not in {name for step in range(30) for batch in run.make_step(step) for name in batch.ids}
+    assert "a7" not in {name for step in range(30) for batch in run.make_step(step).batches for name in batch.ids}
 
 
 def test_a_part_that_has_nothing_to_train_is_refused(world: Path, tmp_path: Path) -> None:
