@@ -18,7 +18,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# The embedded parts anew, from nothing: about an hour and a half on one core each. The package brings both.
+# The embedded parts anew, from nothing: about two hours, on one core each. The package brings both.
 parts: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/sightline parts language --output src/sightline/demo/parts/language & \
 	OMP_NUM_THREADS=1 $(BIN)/sightline parts vision --output src/sightline/demo/parts/vision; wait
