@@ -15,8 +15,7 @@ import yaml
 from PIL import Image
 
 from sightline.cli import app, run
-from tests.fakes import language_config, vision_config
-from tests.tiny_checkpoint import save_assistant, tiny_assistant, tiny_processor
+from tests.tiny_checkpoint import save_assistant, tiny_assistant, write_tiny_recipe
 
 COMMANDS = ("demo", "train", "chat", "evaluate", "inspect", "loss", "import", "export", "describe", "parts")
 QUESTION = {"question_id": "1", "image": "good.png", "text": "What?", "answer": "red", "category": "color"}
@@ -41,20 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty").mkdir()
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Red."}]
     (folder / "samples.json").write_text(json.dumps([{"id": "1", "image": "good.png", "conversations": turns}]))
-    tokenizer = tiny_processor().tokenizer
-    tokenizer.save_pretrained(folder / "tokenizer")
-    recipe = {
-        "name": "tiny",
-        "output": str(folder / "trained"),
-        "model": {
-            "vision": {"config": vision_config("clip")},
-            "language": {"config": language_config("llama", vocab_size=len(tokenizer))},
-            "tokenizer": str(folder / "tokenizer"),
-        },
-        "data": [{"path": str(folder / "samples.json")}],
-        "train": {"lr": {"connector": 1e-3}, "steps": 2, "batch": 1},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    recipe = write_tiny_recipe(folder, data="samples.json")
     (folder / "typo.yaml").write_text(yaml.safe_dump({**recipe, "trian": {}}))
     return folder
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from PIL import Image
 
 from sightline.cli import app, run
-from tests.fakes import language_config, vision_config
-from tests.tiny_checkpoint import save_assistant, tiny_assistant, tiny_processor
+from tests.tiny_checkpoint import save_assistant, tiny_assistant, write_tiny_recipe
 
 Captured = pytest.CaptureFixture[str]
 
@@ -38,20 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.new("RGB", (40, 30), (200, 30, 30)).save(path / "good.png")
     (folder / "samples.jsonl").write_text(json.dumps(sample("1")) + "\n" + json.dumps(sample("2", "A car.")) + "\n")
     (folder / "mixed.json").write_text(json.dumps([sample("1"), sample("2", ""), sample("3", image="none.png")]))
-    tokenizer = tiny_processor().tokenizer
-    tokenizer.save_pretrained(folder / "tokenizer")
-    recipe = {
-        "name": "tiny",
-        "output": str(folder / "trained"),
-        "model": {
-            "vision": {"config": vision_config("clip")},
-            "language": {"config": language_config("llama", vocab_size=len(tokenizer))},
-            "tokenizer": str(folder / "tokenizer"),
-        },
-        "data": [{"path": str(folder / "samples.jsonl")}],
-        "train": {"lr": {"connector": 1e-3}, "steps": 2, "batch": 1},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    write_tiny_recipe(folder, data="samples.jsonl")
     (folder / "unfinished").mkdir()
     shutil.copy(folder / "recipe.yaml", folder / "unfinished" / "recipe.yaml")
     return folder

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from sightline.data.processor import Processor, ProcessorSettings
@@ -17,7 +18,15 @@ from sightline.model.connector import build_connector
 from sightline.model.vision import VisionEncoder
 from sightline.model.vlm import VisionLanguageModel
 from tests.data.toy_tokenizers import FAMILIES
-from tests.fakes import IMAGE_SIZE, PATCH_SIZE, PATCHES, tiny_backbone, tiny_language
+from tests.fakes import (
+    IMAGE_SIZE,
+    PATCH_SIZE,
+    PATCHES,
+    language_config,
+    tiny_backbone,
+    tiny_language,
+    vision_config,
+)
 
 SETTINGS = ProcessorSettings(
     template="own",
@@ -55,6 +64,25 @@ def save_assistant(directory: Path, model: VisionLanguageModel, processor: Proce
     """Writes both as training does."""
     save_checkpoint(model, directory, info={"processor": processor.describe()}, extra_files=processor.save)
     return directory
+
+
+def write_tiny_recipe(folder: Path, *, data: str) -> dict[str, Any]:
+    """`recipe.yaml` and `tokenizer/` of a run from tiny parts on `data`, all in `folder`; its content."""
+    tokenizer = tiny_processor().tokenizer
+    tokenizer.save_pretrained(folder / "tokenizer")
+    recipe = {
+        "name": "tiny",
+        "output": str(folder / "trained"),
+        "model": {
+            "vision": {"config": vision_config("clip")},
+            "language": {"config": language_config("llama", vocab_size=len(tokenizer))},
+            "tokenizer": str(folder / "tokenizer"),
+        },
+        "data": [{"path": str(folder / data)}],
+        "train": {"lr": {"connector": 1e-3}, "steps": 2, "batch": 1},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return recipe
 
 
 class Scripted(nn.Module):

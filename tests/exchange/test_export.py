@@ -22,11 +22,6 @@ from tests.tiny_checkpoint import save_assistant
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_ours(tmp_path_factory.mktemp("ours") / "run")
-
-
-@pytest.fixture(scope="module")
 def hub(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("hf") / "exported"
     export(ours, target, format_name="hf")

@@ -50,11 +50,6 @@ def test_a_model_made_from_the_files_alone_gives_the_checkpoints_logits(
     assert set(done.files) == {"out-f16.gguf", "mmproj-out-f16.gguf"}
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_ours(tmp_path_factory.mktemp("ours") / "run")
-
-
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_other_types(dtype: str, ours: Path, tmp_path: Path) -> None:
     assert export(ours, tmp_path / "out", format_name="gguf", dtype=dtype).difference < 1e-5

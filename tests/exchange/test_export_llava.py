@@ -21,11 +21,6 @@ PARITY = Path(__file__).parents[2].parent / "shared" / "parity"
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_ours(tmp_path_factory.mktemp("ours") / "run")
-
-
-@pytest.fixture(scope="module")
 def original(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("original") / "llava-tiny"
     export(ours, target, format_name="llava")

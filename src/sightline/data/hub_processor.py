@@ -7,6 +7,7 @@ expands placeholders as ours does. Writes files; computes nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +55,20 @@ def _name_class(path: Path) -> None:
 
 def image_processor_settings(settings: ProcessorSettings) -> dict[str, Any]:
     """Our `ImageTransform` in transformers' words."""
-    size = settings.image_size
+    content = clip_image_settings(settings.image_size, mean=settings.image_mean, std=settings.image_std)
+    if settings.image_policy == "pad":
+        content |= {"image_processor_type": "LlavaImageProcessor", "do_pad": True}
+    return content
+
+
+def clip_image_settings(size: int, *, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """The content of a CLIP encoder's `preprocessor_config.json`: short side resized to `size` pixels, center cropped.
+
+    Args:
+        mean, std: of red, green and blue, for values from 0 to 1.
+    """
     return {
-        "image_processor_type": "LlavaImageProcessor" if settings.image_policy == "pad" else "CLIPImageProcessor",
-        **({"do_pad": True} if settings.image_policy == "pad" else {}),
+        "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"shortest_edge": size},
@@ -67,8 +78,8 @@ def image_processor_settings(settings: ProcessorSettings) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(settings.image_mean),
-        "image_std": list(settings.image_std),
+        "image_mean": list(mean),
+        "image_std": list(std),
     }
 
 

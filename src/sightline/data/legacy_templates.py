@@ -95,7 +95,7 @@ class V0Template:
     Kept quirks: everything is trained but the system text and, of the questions, what follows their `###`. So the
     header `### Assistant:` is, and the `### ` after the last answer with its lone space; nothing ends with EOS. It is
     the form that was trained; the original's own chat used another (without newlines, with a conversation about
-    renewable energy before it). An answer before the first question is written, as nowhere else.
+    renewable energy before it).
     """
 
     name = "v0"

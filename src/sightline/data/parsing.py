@@ -235,23 +235,22 @@ def _conversation(sample: dict[str, object], pictures: _Pictures) -> tuple[str |
         if role == "system" and number == 0:
             system = "".join(part for part in content if isinstance(part, str))
         else:
-            turns.append(_in_order(role, content, key, before=turns[-1].role if turns else None))
-    if len(turns) < 2 or turns[-1].role != "assistant":
+            turns.append(_in_order(role, content, key, position=len(turns)))
+    if not turns or turns[-1].role != "assistant":
         raise SampleError(
-            form, "turn_order", found="no answer at the end", expected="a question, and an answer at the end",
+            form, "turn_order", found="no answer at the end", expected="an assistant's turn at the end",
             fix="add the answer or remove the last question",
         )  # fmt: skip
     return system, tuple(turns)
 
 
-def _in_order(role: str, content: tuple[str | ImageRef, ...], key: str, *, before: str | None) -> Turn:
-    """The turn, if it is this speaker's and says something. An answer may stand before the first question."""
-    opens = before is None and role == "assistant"
-    expected: Literal["user", "assistant"] = "assistant" if before == "user" or opens else "user"
+def _in_order(role: str, content: tuple[str | ImageRef, ...], key: str, *, position: int) -> Turn:
+    """The turn, if it is this speaker's and says something."""
+    expected: Literal["user", "assistant"] = "user" if position % 2 == 0 else "assistant"
     if role != expected:
         raise SampleError(
             key, "turn_order", found=f"a turn of {role}", expected=f"one of {expected}",
-            fix="questions and answers must alternate",
+            fix="questions and answers must alternate, the first is the user's",
         )  # fmt: skip
     words = "".join(part for part in content if isinstance(part, str))
     if role == "assistant" and not words.strip():

@@ -30,11 +30,10 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """A conversation about pictures. Turns alternate and end with the assistant's; references count up from 0.
+    """A conversation about pictures. Turns alternate from user to assistant; references count up from 0.
 
-    The first turn is the user's, or an answer to nothing (as in talks that were cut out of longer ones). `images` are
-    paths relative to the image root (absolute only where the user named the file on the command line); `source` is the
-    place in the data file, for messages.
+    `images` are paths relative to the image root (absolute only where the user named the file on the command line);
+    `source` is the place in the data file, for messages.
     """
 
     id: str

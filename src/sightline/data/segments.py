@@ -79,29 +79,25 @@ def answer_text(turn: Turn) -> str:
 def exchanges(turns: Sequence[Turn], *, open_answer: bool, where: str) -> list[Exchange]:
     """Pair each question with its answer; with `open_answer` the last question waits for one (None).
 
-    An answer before the first question is left out, as the original does: nothing was asked.
-
     Raises:
         DataError: `turns_do_not_alternate`: the turns are not user, assistant, user, ... up to the expected end.
     """
-    first = 1 if turns and turns[0].role == "assistant" else 0
-    asked = turns[first:]
-    for index, turn in enumerate(asked):
+    for index, turn in enumerate(turns):
         expected = ("user", "assistant")[index % 2]
         if turn.role != expected:
             raise DataError(
-                f"{where}: turn {first + index + 1} is by {turn.role}, expected {expected}: questions and answers "
+                f"{where}: turn {index + 1} is by {turn.role}, expected {expected}: questions and answers "
                 "must alternate",
                 reason="turns_do_not_alternate",
             )
-    if not asked or len(asked) % 2 != int(open_answer):
+    if not turns or len(turns) % 2 != int(open_answer):
         end = "a question that waits for its answer" if open_answer else "an answer"
         raise DataError(
-            f"{where}: {len(turns)} turns, expected a question first and {end} last: add or remove the last turn",
+            f"{where}: {len(turns)} turns, expected the last to be {end}: add or remove the last turn",
             reason="turns_do_not_alternate",
         )
-    answers: list[Turn | None] = [*asked[1::2], None] if open_answer else [*asked[1::2]]
-    return list(zip(asked[0::2], answers, strict=True))
+    answers: list[Turn | None] = [*turns[1::2], None] if open_answer else [*turns[1::2]]
+    return list(zip(turns[0::2], answers, strict=True))
 
 
 class ExchangeTemplate(ABC):

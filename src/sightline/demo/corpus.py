@@ -83,8 +83,8 @@ CURRICULUM = (
     ),
 )
 """From which document on, which kinds, in percent. First they name what is on a map more often than they ask about it:
-what a map's words mean is learnt sooner from naming than from questions. Cards come when colors are found by shapes no
-better than by chance: English says "red star", so that only the way from a color to a shape is practised everywhere.
+what a map's words mean is learnt sooner from naming than from questions. Hard questions and cards follow: English says
+"red star", so that everywhere else only the way from a color to a shape is practised, and never the way to a place.
 """
 
 HARD_TYPES = ("color", "color", "position", "position", "relation", "relation", "count", "existence")

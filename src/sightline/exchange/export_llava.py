@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sightline.atomic import read_json
+from sightline.data.hub_processor import clip_image_settings
 from sightline.errors import CheckpointError, ConfigError
 from sightline.exchange.original import (
     OriginalSettings,
@@ -146,21 +147,8 @@ def _write_tower(source: Source, directory: Path, options: Options) -> None:
              if name.startswith(prefix)}  # fmt: skip
     write_weights(tower, target)
     settings = source.processor.settings
-    size = settings.image_size
-    _write_json(target / "preprocessor_config.json", {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": size},
-        "resample": 3,
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(settings.image_mean),
-        "image_std": list(settings.image_std),
-    })  # fmt: skip
+    images = clip_image_settings(settings.image_size, mean=settings.image_mean, std=settings.image_std)
+    _write_json(target / "preprocessor_config.json", images)
 
 
 def _originals(source: Source, options: Options) -> Iterator[tuple[str, Tensor]]:

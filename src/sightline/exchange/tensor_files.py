@@ -6,7 +6,6 @@ headers alone; and then the tensors, one at a time. Knows nothing of models.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -66,13 +65,15 @@ def find_in_file(path: Path) -> dict[str, Stored]:
 
 
 class TensorReader(AbstractContextManager["TensorReader"]):
-    """Reads tensors that were found, mapped from their files; keeps open the two files that were used last.
+    """Reads tensors that were found, mapped from their files; keeps open the file that was used last, and no other.
 
-    Two, because a difference or an adapter is added to a tensor of another file.
+    A mapped file stays in memory as far as it was read, so this bounds the memory of a conversion by one shard.
     """
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, tuple[Any, ExitStack]] = OrderedDict()
+        self._path: Path | None = None
+        self._content: Any = None
+        self._stack = ExitStack()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -80,9 +81,9 @@ class TensorReader(AbstractContextManager["TensorReader"]):
         self.close()
 
     def close(self) -> None:
-        """Closes all files; one that is read from again is opened again."""
-        while self._open:
-            self._close_oldest()
+        """Closes the file; one that is read from again is opened again."""
+        self._path = self._content = None
+        self._stack.close()
 
     def read(self, stored: Stored) -> Tensor:
         """The tensor, which must be one of floats with finite values.
@@ -99,19 +100,14 @@ class TensorReader(AbstractContextManager["TensorReader"]):
         return tensor.detach()
 
     def _file(self, path: Path) -> Any:
-        if path not in self._open:
-            if len(self._open) == 2:
-                self._close_oldest()
-            stack = ExitStack()
+        if path != self._path:
+            self.close()
             pickled = path.suffix != ".safetensors"
-            content = read_pickled(path) if pickled else stack.enter_context(safe_open(path, framework="pt"))
-            self._open[path] = content, stack
-        self._open.move_to_end(path)
-        return self._open[path][0]
-
-    def _close_oldest(self) -> None:
-        _, (_, stack) = self._open.popitem(last=False)
-        stack.close()
+            self._content = (
+                read_pickled(path) if pickled else self._stack.enter_context(safe_open(path, framework="pt"))
+            )
+            self._path = path
+        return self._content
 
 
 def _pickled_headers(path: Path) -> Iterable[tuple[str, TensorHeader]]:
