@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sightline.data.legacy_templates import HUMAN_SYSTEM, VICUNA_SYSTEM, PlainTemplate
-from sightline.data.sample import ImageRef, Sample
+from sightline.data.sample import ImageRef
 from sightline.data.segments import ImageSegment, Segment, TextSegment, TokenSegment
 from sightline.data.template import build_template
 from sightline.data.tokens import IGNORE, SegmentEncoder, collapse_images
@@ -139,15 +139,6 @@ def test_v0_trains_headers_of_answers_and_marks_of_questions() -> None:
         text("###", trained=True), text(" Human: And?\n"), text("### Assistant:", trained=True),
         text(" No.\n", trained=True), text("### ", trained=True),
     ]  # fmt: skip
-
-
-def test_v0_alone_writes_an_answer_before_the_first_question() -> None:
-    template, _ = made("v0", "llama-2")
-    question, answer = turns_of("Why?", "So.")
-    sample = Sample(id="x", images=(), turns=(answer, question, answer))
-    segments = template.render(sample)
-    assert segments[1:4] == [text("### Assistant:", trained=True), text(" So.\n", trained=True), segments[3]]
-    assert template.prompt((answer, question)) == [*segments[:5], text("### Assistant:", trained=True)]
 
 
 @pytest.mark.parametrize("name", ["v0", "vicuna_v1", "llama_2"])
