@@ -110,26 +110,28 @@ def captions(scene: Scene, rng: random.Random) -> list[str]:
     ]
 
 
+def phrases(item: Thing | Sign) -> dict[str, list[str]]:
+    """Short captions that are true of this one thing or sign, by kind."""
+    if isinstance(item, Sign):
+        named = f'the {item.kind} "{item.text}"'
+        return {"sign": [named, f"{named} {at(place(item))}", f"a sign {at(place(item))}"]}
+    forms = _forms(item)
+    return {"thing": forms, "placed": [f"{form} {at(place(item))}" for form in forms]}
+
+
 def statements(scene: Scene) -> dict[str, list[str]]:
     """Short captions that are true of the scene, by kind. Complete: a statement of these forms not listed is false."""
     things = list(scene.things)
     nouns = [noun for thing in things for noun in (name(thing), name(thing, color=False), name(thing, shape=False))]
     counted = Counter(["object"] * len(things) + nouns)
-    found: dict[str, list[str]] = {
-        "thing": [form for thing in things for form in _forms(thing)],
-        "placed": [f"{form} {at(place(thing))}" for thing in things for form in _forms(thing)],
+    of_each = [phrases(thing) for thing in things]
+    return {
+        "thing": [form for found in of_each for form in found["thing"]],
+        "placed": [form for found in of_each for form in found["placed"]],
         "count": [quantity(count, noun) for noun, count in counted.items()],
         "relation": list(_relations(things)),
-        "sign": [],
+        "sign": [] if scene.sign is None else phrases(scene.sign)["sign"],
     }
-    if scene.sign is not None:
-        sign = scene.sign
-        found["sign"] = [
-            f'the {sign.kind} "{sign.text}"',
-            f'the {sign.kind} "{sign.text}" {at(place(sign))}',
-            f"a sign {at(place(sign))}",
-        ]
-    return found
 
 
 def _forms(thing: Thing) -> list[str]:

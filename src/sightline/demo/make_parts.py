@@ -16,7 +16,7 @@ import torch
 from sightline.demo import pretrain_language, pretrain_vision
 from sightline.errors import ConfigError, nearest
 
-VISION_STEPS, VISION_HORIZON = 2000, 2800
+VISION_STEPS = 4400
 LANGUAGE_CYCLES = (
     pretrain_language.Cycle(steps=3000, lr=2e-3),
     pretrain_language.Cycle(steps=500, lr=2e-3),
@@ -48,8 +48,7 @@ def make_part(part: str, output: Path, *, steps: int | None, say: Callable[[str]
     output.mkdir(parents=True, exist_ok=True)
     if part == "vision":
         taken = steps or VISION_STEPS
-        horizon = max(taken, VISION_HORIZON)
-        pretrain_vision.train(output, steps=taken, horizon=horizon, batch=128, pool=60_000, lr=1e-3)
+        pretrain_vision.train(output, steps=taken, batch=64, pool=60_000, lr=1e-3)
     else:
         cycles = (
             LANGUAGE_CYCLES if steps is None else (pretrain_language.Cycle(steps=steps, lr=2e-3, cooling=steps // 3),)
