@@ -53,7 +53,9 @@ def fingerprint(recipe: Recipe) -> str:
     """A hash of all that decides a run's result. Where it runs, logs and how often it saves do not."""
     tree = _plain(recipe)
     tree.pop("output")
-    for key in ("device", "workers", "log_every", "save_every", "keep", "validate_every", "micro_batch"):
+    for key in ("device", "workers", "log_every", "save_every", "keep", "validate_every"):
+        tree["train"].pop(key, None)
+    for key in ("micro_batch", "packing", "row_length"):
         tree["train"].pop(key, None)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

@@ -99,7 +99,13 @@ class TrainSpec(Spec):
     steps: Annotated[int, Field(ge=1)] | None = None
     batch: Annotated[int, Field(ge=1)] = 128
     micro_batch: Annotated[int, Field(ge=1)] | None = None
-    """Samples that go through the model at once; changes speed and memory, never the result. See `samples_at_once`."""
+    """Samples that go through the model at once where batches are padded; see `samples_at_once`. Like `packing` and
+    `row_length` it changes speed and memory, never the result."""
+    packing: bool = True
+    """Samples lie behind one another in rows without padding, each seeing itself alone. A language model that cannot
+    take such rows is given padded batches."""
+    row_length: Annotated[int, Field(ge=1)] = 4096
+    """Positions of a packed row; a longer sample has a row to itself."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Fraction of the steps over which the rate rises linearly from zero."""

@@ -1,4 +1,4 @@
-"""Batches: shapes, masks, the cut into micro-batches, and worker processes that change nothing."""
+"""Steps: worker processes that change nothing, and samples that break on the way."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sightline.data.loader import Batch, Step, StepMaker, collate, micro_batches, steps
+from sightline.data.batch import Batch, RowPlan
+from sightline.data.loader import Step, StepMaker, steps
 from sightline.data.processor import Example
-from sightline.data.tokens import IGNORE
 from sightline.errors import DataError
 from tests.train.small_run import toy_examples
 
 EXAMPLES = toy_examples(11)
 PAD = 77
-
-
-def example(length: int, *, trained: int, pictures: int = 0, name: str = "x") -> Example:
-    ids = torch.arange(10, 10 + length)
-    labels = ids.clone()
-    labels[: length - trained] = IGNORE
-    return Example(id=name, input_ids=ids, labels=labels, pixels=torch.full((pictures, 3, 4, 4), float(length)))
 
 
 def fetch(index: int) -> Example:
@@ -36,86 +29,23 @@ def fetch_or_refuse(index: int) -> Example:
     return EXAMPLES[index]
 
 
+def rows(size: int) -> RowPlan:
+    return RowPlan(packed=False, row_length=1, micro_batch=size, pad_id=PAD)
+
+
 def maker(size: int = 2, fetch: object = fetch) -> StepMaker:
     assert callable(fetch)
-    return StepMaker(fetch, num_samples=len(EXAMPLES), batch=6, size=size, seed=3, pad_id=PAD)
+    return StepMaker(fetch, num_samples=len(EXAMPLES), batch=6, rows=rows(size), seed=3)
 
 
 def same(first: Batch, second: Batch) -> bool:
-    pixels = first.pixels is second.pixels is None or (
-        first.pixels is not None and second.pixels is not None and torch.equal(first.pixels, second.pixels)
+    return first.ids == second.ids and all(
+        one is other is None or (one is not None and other is not None and torch.equal(one, other))
+        for one, other in (
+            (getattr(first, name), getattr(second, name))
+            for name in ("input_ids", "labels", "attention_mask", "position_ids", "pixels", "shown")
+        )
     )
-    return (
-        pixels
-        and first.ids == second.ids
-        and torch.equal(first.input_ids, second.input_ids)
-        and torch.equal(first.labels, second.labels)
-        and torch.equal(first.attention_mask, second.attention_mask)
-    )
-
-
-# ---- collate ---------------------------------------------------------------------------------------------------------
-
-
-def test_rows_are_padded_on_the_right_and_padding_is_masked() -> None:
-    batch = collate([example(3, trained=1, name="a"), example(5, trained=2, name="b")], pad_id=PAD)
-    assert batch.ids == ("a", "b")
-    assert batch.input_ids.tolist() == [[10, 11, 12, PAD, PAD], [10, 11, 12, 13, 14]]
-    assert batch.labels.tolist() == [[IGNORE, IGNORE, 12, IGNORE, IGNORE], [IGNORE, IGNORE, IGNORE, 13, 14]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
-    assert {batch.input_ids.dtype, batch.labels.dtype, batch.attention_mask.dtype} == {torch.int64}
-    assert (batch.tokens, batch.trained_tokens) == (8, 3)
-
-
-def test_a_label_at_the_first_position_does_not_count() -> None:
-    assert collate([example(3, trained=3)], pad_id=PAD).trained_tokens == 2
-
-
-def test_pictures_of_all_rows_come_in_reading_order() -> None:
-    rows = [example(3, trained=1, pictures=2), example(4, trained=1), example(5, trained=1, pictures=1)]
-    batch = collate(rows, pad_id=PAD)
-    assert batch.pixels is not None
-    assert batch.pixels.shape == (3, 3, 4, 4)
-    assert batch.pixels[:, 0, 0, 0].tolist() == [3.0, 3.0, 5.0]
-
-
-def test_text_alone_has_no_pixels() -> None:
-    assert collate([example(3, trained=1), example(4, trained=1)], pad_id=PAD).pixels is None
-
-
-def test_a_batch_moves_to_another_device_whole() -> None:
-    batch = collate(EXAMPLES[:3], pad_id=PAD).to(torch.device("meta"))
-    assert batch.pixels is not None
-    tensors = (batch.input_ids, batch.labels, batch.attention_mask, batch.pixels)
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert batch.ids == ("t0", "t1", "t2")
-    assert collate([example(3, trained=1)], pad_id=PAD).to(torch.device("meta")).pixels is None
-
-
-# ---- micro-batches ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("size", "sizes"), [(1, [1] * 11), (4, [4, 4, 3]), (11, [11]), (16, [11])])
-def test_micro_batches_hold_every_example_once(size: int, sizes: list[int]) -> None:
-    batches = micro_batches(EXAMPLES, size=size, pad_id=PAD)
-    assert [len(batch.ids) for batch in batches] == sizes
-    assert sorted(name for batch in batches for name in batch.ids) == sorted(item.id for item in EXAMPLES)
-    assert sum(batch.trained_tokens for batch in batches) == sum(int((x.labels != IGNORE).sum()) for x in EXAMPLES)
-
-
-def test_like_lengths_go_together_and_the_order_given_does_not_matter() -> None:
-    batches = micro_batches(EXAMPLES, size=3, pad_id=PAD)
-    lengths = [int(row.sum()) for batch in batches for row in batch.attention_mask]
-    assert lengths == sorted(lengths)
-    again = micro_batches(EXAMPLES[::-1], size=3, pad_id=PAD)
-    assert all(same(first, second) for first, second in zip(batches, again, strict=True))
-
-
-def test_rows_keep_their_own_pictures_when_they_are_sorted() -> None:
-    for batch in micro_batches(EXAMPLES, size=4, pad_id=PAD):
-        wanted = [item.pixels for name in batch.ids for item in EXAMPLES if item.id == name]
-        assert batch.pixels is not None
-        assert torch.equal(batch.pixels, torch.cat(wanted))
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -149,7 +79,7 @@ def test_a_picture_that_fails_in_a_worker_is_the_same_one_line_error(workers: in
 
 def test_what_came_before_a_failing_picture_is_still_trained_on() -> None:
     """The error belongs to its own step, however far ahead the workers are."""
-    make = StepMaker(fetch_or_refuse, num_samples=11, batch=1, size=1, seed=3, pad_id=PAD)
+    make = StepMaker(fetch_or_refuse, num_samples=11, batch=1, rows=rows(1), seed=3)
     bad = next(step for step in range(11) if maker_index(step) == 4)
     source = loaded(make, start=0, stop=11, workers=2)
     assert [next(source).batches[0].ids[0] for _ in range(bad)] == [f"t{maker_index(step)}" for step in range(bad)]
@@ -158,15 +88,13 @@ def test_what_came_before_a_failing_picture_is_still_trained_on() -> None:
 
 
 def maker_index(step: int) -> int:
-    make = StepMaker(
-        lambda index: replace(EXAMPLES[0], id=str(index)), num_samples=11, batch=1, size=1, seed=3, pad_id=0
-    )
+    make = StepMaker(lambda index: replace(EXAMPLES[0], id=str(index)), num_samples=11, batch=1, rows=rows(1), seed=3)
     return int(make(step).batches[0].ids[0])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_sample_that_may_be_left_out_is_and_the_others_stay_as_they_were(workers: int) -> None:
-    make = StepMaker(fetch_or_refuse, num_samples=11, batch=6, size=2, seed=3, pad_id=PAD, skip=True)
+    make = StepMaker(fetch_or_refuse, num_samples=11, batch=6, rows=rows(2), seed=3, skip=True)
     for step, made in enumerate(loaded(make, start=0, stop=4, workers=workers)):
         due = [name for batch in maker()(step).batches for name in batch.ids]
         found = [name for batch in made.batches for name in batch.ids]
@@ -175,7 +103,7 @@ def test_a_sample_that_may_be_left_out_is_and_the_others_stay_as_they_were(worke
 
 
 def test_a_step_of_which_nothing_is_left_is_an_error() -> None:
-    make = StepMaker(fetch_or_refuse, num_samples=11, batch=1, size=1, seed=3, pad_id=PAD, skip=True)
+    make = StepMaker(fetch_or_refuse, num_samples=11, batch=1, rows=rows(1), seed=3, skip=True)
     bad = next(step for step in range(11) if maker_index(step) == 4)
     with pytest.raises(DataError, match=rf"^step {bad + 1} has no usable sample left: 4\.png: damaged$"):
         make(bad)

@@ -179,6 +179,7 @@ def toy_examples(count: int, *, seed: int = 0) -> list[Example]:
                 input_ids=torch.tensor(question + answer),
                 labels=torch.tensor([IGNORE] * len(question) + answer),
                 pixels=torch.randn(pictures, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator),
+                pictures=tuple(f"{number}-{picture}.png" for picture in range(pictures)),
             )
         )
     return examples

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
 
-from sightline.data.loader import Batch, collate
+from sightline.data.batch import Batch, pack, pad
 from sightline.data.tokens import IGNORE
+from sightline.model.packed import use_packed_attention
+from sightline.model.vlm import VisionLanguageModel
 from sightline.train.loss import loss_sum, predicting_positions, token_losses
 from tests.fakes import tiny_model
 from tests.train.small_run import toy_examples
@@ -16,7 +20,13 @@ X = IGNORE
 
 
 def batch_of(count: int) -> Batch:
-    return collate(toy_examples(count), pad_id=0)
+    return pad(toy_examples(count), pad_id=0)
+
+
+def model_for(*, packed: bool, family: str = "llama") -> VisionLanguageModel:
+    model = tiny_model(language=family)
+    assert not packed or use_packed_attention(model.language) is None
+    return model
 
 
 @pytest.mark.parametrize(
@@ -35,20 +45,49 @@ def test_positions_are_those_before_a_trained_token_in_any_row(labels: list[list
     assert predicting_positions(torch.tensor(labels)).tolist() == expected
 
 
-def test_each_token_has_the_cross_entropy_of_the_whole_sample_alone() -> None:
-    model, examples = tiny_model(), toy_examples(5)
-    losses, rows = token_losses(model, collate(examples, pad_id=0))
-    for row, example in enumerate(examples):
-        logits = model(example.input_ids[None], pixels=example.pixels)[0, :-1]
+@pytest.mark.parametrize("packed", [False, True])
+def test_each_token_has_the_cross_entropy_of_the_whole_sample_alone(packed: bool) -> None:
+    alone, model, examples = tiny_model(), model_for(packed=packed), toy_examples(5)
+    losses, samples = token_losses(model, pack(examples) if packed else pad(examples, pad_id=0))
+    for number, example in enumerate(examples):
+        logits = alone(example.input_ids[None], pixels=example.pixels)[0, :-1]
         targets = example.labels[1:]
         expected = functional.cross_entropy(logits[targets != IGNORE], targets[targets != IGNORE], reduction="none")
-        torch.testing.assert_close(losses[rows == row], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(losses[samples == number], expected, rtol=1e-4, atol=1e-5)
     assert len(losses) == sum(int((example.labels != IGNORE).sum()) for example in examples)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_the_sum_and_its_gradient_are_those_of_the_tokens_losses(family: str, packed: bool) -> None:
+    """gemma2 caps its logits, so its sum goes another way."""
+    gradients = []
+    for sum_of in (lambda model, batch: token_losses(model, batch)[0].sum(), loss_sum):
+        model = model_for(packed=packed, family=family).requires_grad_(True)
+        assert model.plain_head is (family == "llama")
+        total = sum_of(model, pack(toy_examples(6)) if packed else batch_of(6))
+        total.backward()
+        parts = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
+        gradients.append((total.item(), torch.cat(parts)))
+    (expected, wanted), (found, given) = gradients
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert float((given - wanted).norm() / wanted.norm()) < 1e-5
+
+
+def test_pictures_that_occur_twice_are_encoded_once_and_count_twice() -> None:
+    examples = toy_examples(6)
+    again = [replace(example, id=f"{example.id}-again") for example in examples]
+    model, encoded = model_for(packed=True), list[int]()
+    model.vision.register_forward_pre_hook(lambda module, arguments: encoded.append(len(arguments[0])))
+    once = loss_sum(model, pack(examples)).item()
+    twice = loss_sum(model, pack([*examples, *again])).item()
+    assert twice == pytest.approx(2 * once, rel=1e-5)
+    assert encoded[0] == encoded[1] == sum(len(example.pixels) for example in examples)
 
 
 def test_padding_and_its_id_do_not_matter() -> None:
     model, examples = tiny_model(), toy_examples(4)
-    losses = [loss_sum(model, collate(examples, pad_id=pad_id)).item() for pad_id in (0, 17)]
+    losses = [loss_sum(model, pad(examples, pad_id=pad_id)).item() for pad_id in (0, 17)]
     assert losses[0] == losses[1]
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.data.loader import Batch, micro_batches
+from sightline.data.batch import Batch, RowPlan
+from sightline.data.processor import Example
 from sightline.data.tokens import IGNORE
 from sightline.errors import TrainingError
 from sightline.model.vlm import VisionLanguageModel
@@ -55,8 +56,12 @@ def distance(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
+def cut(examples: list[Example], *, size: int) -> list[Batch]:
+    return RowPlan(packed=False, row_length=1, micro_batch=size, pad_id=0).batches(examples)
+
+
 def batches_of(count: int, *, size: int, seed: int = 0) -> list[Batch]:
-    return micro_batches(toy_examples(count, seed=seed), size=size, pad_id=0)
+    return cut(toy_examples(count, seed=seed), size=size)
 
 
 # ---- accumulation ----------------------------------------------------------------------------------------------------
@@ -132,7 +137,7 @@ def test_step_on_text_alone_leaves_a_lone_connector_as_it_is() -> None:
     model = trainable(connector=1e-2)
     text = [example for example in toy_examples(9) if not len(example.pixels)]
     before = snapshot(model, optimizer := optimizer_of(model))
-    result = step(model, optimizer, micro_batches(text, size=2, pad_id=0))
+    result = step(model, optimizer, cut(text, size=2))
     assert result.finite
     assert result.loss > 0
     assert same(snapshot(model, optimizer), before)
@@ -169,15 +174,15 @@ def spoil_pixels(model: VisionLanguageModel, batches: list[Batch]) -> None:
     batches[1].pixels[0, 0, 0, 0] = math.nan
 
 
-def spoil_logits(model: VisionLanguageModel, batches: list[Batch]) -> object:
-    return model.language.lm_head.register_forward_hook(lambda module, arguments, output: output * math.inf)
+def spoil_states(model: VisionLanguageModel, batches: list[Batch]) -> object:
+    return model.language.model.norm.register_forward_hook(lambda module, arguments, output: output * math.inf)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first-step", "later-step"])
 @pytest.mark.parametrize(
     "spoil",
-    [spoil_gradient(math.nan), spoil_gradient(math.inf), spoil_gradient(3e38), spoil_pixels, spoil_logits],
-    ids=["nan-gradient", "inf-gradient", "norm-overflows", "nan-pixel", "inf-logits"],
+    [spoil_gradient(math.nan), spoil_gradient(math.inf), spoil_gradient(3e38), spoil_pixels, spoil_states],
+    ids=["nan-gradient", "inf-gradient", "norm-overflows", "nan-pixel", "inf-states"],
 )
 def test_a_step_that_is_not_finite_reaches_neither_weights_nor_moments(
     spoil: Callable[[VisionLanguageModel, list[Batch]], object], first: bool

@@ -37,12 +37,14 @@ class Example:
         input_ids: int64[T], one placeholder per image feature.
         labels: int64[T], the id where it is trained on, -100 elsewhere; not shifted.
         pixels: float32[N, 3, H, W], the sample's pictures in reading order; N may be 0.
+        pictures: N names; equal names are the same picture.
     """
 
     id: str
     input_ids: Tensor
     labels: Tensor
     pixels: Tensor
+    pictures: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +129,7 @@ class Processor:
             input_ids=torch.tensor(encoded.ids),
             labels=torch.tensor(encoded.labels),
             pixels=self.pixels([open_image(path, root=root) for path in sample.images]),
+            pictures=tuple(f"{root}:{path}" for path in sample.images),
         )
 
     def prompt(self, turns: Sequence[Turn], *, system: str | None = None) -> list[int]:

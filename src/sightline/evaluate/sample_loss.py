@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from sightline.data.loader import Batch, micro_batches
+from sightline.data.batch import Batch, pad
 from sightline.data.parsing import iterate_samples
 from sightline.data.processor import Example, Processor
 from sightline.data.sample import Rejection, Sample, refusal
@@ -96,8 +96,9 @@ def measure(
     examples = _examples(found, processor, root, refuse)
     while window := list(islice(examples, WINDOW * batch)):
         measured: dict[str, SampleLoss] = {}
-        for one in micro_batches(window, size=batch, pad_id=processor.pad_id):
-            for sample, summed in _batch_losses(model, one):
+        ordered = sorted(window, key=lambda example: len(example.input_ids))
+        for start in range(0, len(ordered), batch):
+            for sample, summed in _batch_losses(model, pad(ordered[start : start + batch], pad_id=processor.pad_id)):
                 measured[sample.id] = sample
                 total += summed
         samples += [measured[example.id] for example in window]

@@ -7,6 +7,7 @@ files, training or several processes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from sightline.errors import ConfigError
 from sightline.model.connector import Connector
 from sightline.model.fusion import scatter_features
+from sightline.model.head import has_plain_head, states_at
 from sightline.model.vision import VisionEncoder
 
 
@@ -35,17 +37,31 @@ class VisionLanguageModel(nn.Module):
         self.language = language
         self.image_token_id = image_token_id
 
+    @cached_property
+    def plain_head(self) -> bool:
+        """See `has_plain_head`; tried once, when it is first asked for."""
+        return has_plain_head(self.language)
+
     def parts(self) -> dict[str, nn.Module]:
         """The three parts by the names that recipes, checkpoints and logs use."""
         return {"vision": self.vision, "connector": self.connector, "language": self.language}
 
-    def embed(self, input_ids: Tensor, pixels: Tensor | None, *, ids: Sequence[str] | None = None) -> Tensor:
+    def embed(
+        self,
+        input_ids: Tensor,
+        pixels: Tensor | None,
+        *,
+        shown: Tensor | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> Tensor:
         """Token ids int64[B, T] and pixels float32[N, 3, H, W] to embeddings [B, T, D].
 
         The images fill the placeholders in reading order, whichever row they stand in. Without pixels the vision part
         does not run.
 
         Args:
+            shown: int64[M], which picture each place in reading order shows, numbered by first showing. Each is
+                encoded once.
             ids: names of the rows, for the message when the counts differ.
 
         Raises:
@@ -57,6 +73,8 @@ class VisionLanguageModel(nn.Module):
             features = embeddings.new_zeros(0, embeddings.shape[-1])
         else:
             features = self.connector(_match_type(self.vision(pixels), self.connector))
+            if shown is not None and len(shown) != len(features):
+                features = features[shown]
         return scatter_features(embeddings, features, is_image, ids=ids)
 
     def forward(
@@ -64,31 +82,37 @@ class VisionLanguageModel(nn.Module):
         input_ids: Tensor,
         *,
         pixels: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
+        shown: Tensor | None = None,
         keep: Tensor | None = None,
         ids: Sequence[str] | None = None,
+        **rows: Any,
     ) -> Tensor:
         """Logits [B, T, V], or [B, n, V] at the positions `keep`.
 
         Args:
             input_ids: int64[B, T]
-            pixels: float32[N, 3, H, W], N images for the whole batch in reading order.
-            attention_mask: bool or int64[B, T], 0 at padding. Leave it out for packed rows.
-            position_ids: int64[B, T]. Without a mask, transformers begins a new sample wherever they do not rise by
-                one, and keeps the samples of a row apart; with a mask (or a cache) it would mix them.
+            pixels: float32[N, 3, H, W], N pictures for the whole batch in reading order.
+            shown, ids: see `embed`.
             keep: int64[n], the same positions in every row; only these pass through the output head.
-            ids: names of the rows, for messages.
+            rows: how the rows lie. `attention_mask`, bool or int64[B, T], 0 at padding; `position_ids`, int64[B, T]; of
+                packed rows the positions and `packed.packing_arguments`, and no mask.
         """
         output = self.language(
-            inputs_embeds=self.embed(input_ids, pixels, ids=ids),
-            attention_mask=attention_mask,
-            position_ids=position_ids,
+            inputs_embeds=self.embed(input_ids, pixels, shown=shown, ids=ids),
             logits_to_keep=0 if keep is None else keep,
             use_cache=False,
+            **rows,
         )
         logits: Tensor = output.logits
         return logits
+
+    def states(self, embeddings: Tensor, keep: Tensor, **rows: Any) -> Tensor:
+        """Embeddings [B, T, D] from `embed` to the last hidden states [n, D] at the positions `keep`, bool[B, T].
+
+        Args:
+            rows: as in `forward`.
+        """
+        return states_at(self.language, keep, inputs_embeds=embeddings, **rows)
 
     def decode(
         self,

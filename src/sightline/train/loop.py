@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from sightline.data.loader import Batch, Refusal, steps
+from sightline.data.batch import Batch
+from sightline.data.loader import Refusal, steps
 from sightline.errors import DataError, StorageError, TrainingError
 from sightline.train.device import autocast
 from sightline.train.log import LOG_FILE, RunLog, read_log

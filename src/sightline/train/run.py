@@ -20,16 +20,18 @@ import torch
 
 from sightline.atomic import MANIFEST, read_json, readable_directory, sha256_file, verify_manifest, write_atomic
 from sightline.config import dump_recipe, fingerprint
-from sightline.data.loader import Batch, StepMaker, collate, usable
+from sightline.data.batch import Batch, RowPlan
+from sightline.data.loader import StepMaker, usable
 from sightline.data.mixture import total_steps
 from sightline.data.processor import Processor
 from sightline.data.sample import Rejection
 from sightline.errors import CheckpointError, ConfigError
 from sightline.model.checkpoint import save_checkpoint
+from sightline.model.packed import use_packed_attention
 from sightline.model.vlm import VisionLanguageModel
 from sightline.recipe import Recipe
 from sightline.train.assemble import assemble_model, assemble_processor
-from sightline.train.device import choose_device, choose_dtype, place
+from sightline.train.device import autocast, choose_device, choose_dtype, place
 from sightline.train.optim import build_optimizer, parameter_groups
 from sightline.train.parts import add_lora, freeze, merge_lora
 from sightline.train.quantize import full_size, import_bitsandbytes, quantize_language
@@ -47,7 +49,7 @@ Say = Callable[[str], None]
 class Run:
     """A run that is ready to go on. `total` is its number of steps; `state.step` of them are done.
 
-    `failed_saves` counts the saves that failed in a row.
+    `packed` tells whether samples lie in rows without padding; `failed_saves` counts the saves that failed in a row.
     """
 
     recipe: Recipe
@@ -62,6 +64,7 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     lock: TextIO
+    packed: bool
     failed_saves: int = 0
 
     @property
@@ -73,28 +76,38 @@ class Run:
         return self.recipe.bad_samples.policy == "skip"
 
     @property
+    def rows(self) -> RowPlan:
+        """How samples are cut into batches."""
+        settings = self.recipe.train
+        return RowPlan(
+            packed=self.packed,
+            row_length=settings.row_length,
+            micro_batch=settings.samples_at_once,
+            pad_id=self.processor.pad_id,
+        )
+
+    @property
     def make_step(self) -> StepMaker:
-        """The micro-batches of any step."""
+        """The batches of any step."""
         settings = self.recipe.train
         return StepMaker(
             self.samples.example,
             num_samples=len(self.samples),
             batch=settings.batch,
-            size=settings.samples_at_once,
+            rows=self.rows,
             seed=self.recipe.seed,
-            pad_id=self.processor.pad_id,
             skip=self._may_skip,
             kinds=bytes(bool(sample.images) for sample in self.samples.samples) if settings.group_by_modality else None,
         )
 
     def validation_batches(self) -> Iterator[Batch]:
-        """All validation samples, in order."""
-        size = self.recipe.train.samples_at_once
+        """All validation samples, some steps' worth at a time."""
+        size = self.recipe.train.batch
         for start in range(0, len(self.validation), size):
             stop = min(start + size, len(self.validation))
             examples, _ = usable(self.validation.example, range(start, stop), skip=self._may_skip)
             if examples:
-                yield collate(examples, pad_id=self.processor.pad_id)
+                yield from self.rows.batches(examples)
 
 
 def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
@@ -122,6 +135,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
         num_samples=len(samples), batch=recipe.train.batch, epochs=recipe.train.epochs or 1
     )
     model = _trainable(recipe, processor, device=device, dtype=dtype)
+    packed = recipe.train.packing and _pack(model, device=device, dtype=dtype, say=say)
     model.set_gradient_checkpointing(recipe.train.gradient_checkpointing)
     groups = parameter_groups(model.parts(), recipe.train.lr, weight_decay=recipe.train.weight_decay)
     optimizer = build_optimizer(groups, betas=recipe.train.betas, eps=recipe.train.eps)
@@ -131,7 +145,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
         say(f"continuing at step {state.step} of {total}")
     return Run(
         recipe=recipe, directory=directory, model=model, processor=processor, optimizer=optimizer, samples=samples,
-        validation=validation, state=state, total=total, device=device, dtype=dtype, lock=lock,
+        validation=validation, state=state, total=total, device=device, dtype=dtype, lock=lock, packed=packed,
     )  # fmt: skip
 
 
@@ -170,6 +184,15 @@ def _trainable(
         add_lora(model, recipe.train.lora)
     place(model, device=device, dtype=dtype)
     return model
+
+
+def _pack(model: VisionLanguageModel, *, device: torch.device, dtype: torch.dtype, say: Say) -> bool:
+    """Switches the language model to packed rows, if it can; otherwise says why not."""
+    with autocast(device, dtype):
+        fault = use_packed_attention(model.language)
+    if fault is not None:
+        say(f"this language model cannot take packed rows ({fault}): batches are padded, as with train.packing=false")
+    return fault is None
 
 
 def _in_full_precision(run: Run) -> VisionLanguageModel:

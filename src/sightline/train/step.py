@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sightline.data.loader import Batch
+from sightline.data.batch import Batch
 from sightline.errors import TrainingError
 from sightline.model.vlm import VisionLanguageModel
 from sightline.train.device import autocast

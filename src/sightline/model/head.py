@@ -1,0 +1,94 @@
+"""What lies between a causal language model's last hidden states and its logits.
+
+Comes in: a transformers language model, with or without adapters. Goes out: its decoder, whether its head is a plain
+product, and the hidden states at chosen positions. Nothing is known about particular models: two tokens are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.model.packed import NAME, packing_arguments
+
+
+def decoder(language: Any) -> Any:
+    """A causal language model without its head; adapters of peft stay in it."""
+    return (language.get_base_model() if hasattr(language, "get_base_model") else language).base_model
+
+
+def has_plain_head(language: Any) -> bool:
+    """Whether the logits are the head's product with the states of `states_at` and nothing more.
+
+    Not so where a model caps or scales its logits (Gemma 2, Granite), or where the head is adapted or quantised.
+    """
+    head = language.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+    was_training = language.training
+    language.eval()
+    tokens = torch.arange(2, device=head.weight.device)[None]
+    rows = packing_arguments([2]) if language.config._attn_implementation == NAME else {}
+    try:
+        with torch.no_grad():
+            logits = language(input_ids=tokens, use_cache=False, **rows).logits
+            states = decoder(language)(input_ids=tokens, use_cache=False, **rows).last_hidden_state
+            plain = head(states)
+            second = states_at(language, tokens == 1, input_ids=tokens, **rows)
+    except (TypeError, ValueError, AttributeError, RuntimeError):
+        return False
+    finally:
+        language.train(was_training)
+    return torch.equal(logits, plain) and torch.allclose(second, states[0, 1:], rtol=1e-2, atol=1e-3)
+
+
+def states_at(language: Any, keep: Tensor, **arguments: Any) -> Tensor:
+    """The last hidden states at the positions `keep`, bool[B, T]: [n, D] in reading order, as the head takes them.
+
+    In the last layer the other positions serve as keys and values alone; its MLP is spared them.
+    """
+    inner = decoder(language)
+    with _only_at(_last_mlp(inner), keep.flatten().nonzero().squeeze(1)):
+        states: Tensor = inner(use_cache=False, **arguments).last_hidden_state
+    return states[keep]
+
+
+def _last_mlp(inner: Any) -> nn.Module | None:
+    """The last layer's MLP, where it may be given fewer positions.
+
+    Not where activations are recomputed: by then the positions are forgotten.
+    """
+    layers = getattr(inner, "layers", None)
+    if not isinstance(layers, nn.ModuleList) or getattr(layers[-1], "gradient_checkpointing", False):
+        return None
+    found = getattr(layers[-1], "mlp", None)
+    return found if isinstance(found, nn.Module) else None
+
+
+@contextmanager
+def _only_at(mlp: nn.Module | None, places: Tensor) -> Iterator[None]:
+    """In the block the module sees the positions `places`, int64[n] over all rows, and gives zeros elsewhere."""
+    shape: list[torch.Size] = []
+
+    def pick(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (hidden,) = arguments
+        shape.append(hidden.shape)
+        return (hidden.flatten(0, 1).index_select(0, places)[None],)
+
+    def put_back(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        whole = output.new_zeros(shape[-1].numel() // output.shape[-1], output.shape[-1])
+        return whole.index_copy(0, places, output[0]).view(shape.pop())
+
+    if mlp is None:
+        yield
+        return
+    handles = mlp.register_forward_pre_hook(pick), mlp.register_forward_hook(put_back)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
