@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from sightline.demo import corpus
 from sightline.demo.corpus import (
     ASSISTANT,
     BOS,
@@ -18,9 +19,11 @@ from sightline.demo.corpus import (
     END,
     IMAGE,
     PAD,
-    PAIRED_FROM,
     SEED,
+    SHARED_FROM,
     SMALL_TALK,
+    SPELLING,
+    SPELT_FROM,
     USER,
     Document,
     Piece,
@@ -29,6 +32,7 @@ from sightline.demo.corpus import (
     compare_turns,
     dialogue,
     find_turns,
+    layout,
     map_words,
     short_turns,
     tile,
@@ -42,6 +46,7 @@ from sightline.demo.world import CANVAS, SHAPES, Sign
 from tests.demo.scenes import items, scene_of, scenes, thing, words_of
 
 CELL = CANVAS / CELLS
+FORM_OF_TEST = " b2 REDSTAR c2 REDSTAR b3 REDSTAR c3 REDSTAR f6 signcat"
 DOCUMENTS = [write_document(start + index) for start, _ in CURRICULUM for index in range(150)]
 
 
@@ -154,9 +159,9 @@ def test_exactly_the_answers_and_their_ends_are_learnt() -> None:
         assert document[0].text == BOS
         assert not document[0].learnt
         if not any(piece.text == USER for piece in document):
-            layout, *_, caption = document[1:]
-            assert (layout.learnt, caption.learnt, caption.text[-1]) == (False, True, "\n")
-            assert cells_of(layout.text)
+            *context, caption = document[1:]
+            assert (any(piece.learnt for piece in context), caption.learnt, caption.text[-1]) == (False, True, "\n")
+            assert context[0].shared or cells_of(context[0].text)
             continue
         roles = [piece.text for piece in document if piece.special]
         turns = roles.count(USER)
@@ -196,11 +201,36 @@ def test_all_kinds_of_documents_occur() -> None:
 
 
 def test_words_share_positions_in_the_last_maps_alone() -> None:
-    maps = [piece.text for document in DOCUMENTS[-150:] for piece in document if piece.paired]
-    assert len(maps) > 120
-    assert all(cells_of(text) for text in maps)
-    assert not any(piece.paired for document in DOCUMENTS[:-150] for piece in document)
-    assert CURRICULUM[-1][0] == PAIRED_FROM
+    assert [start for start, _ in CURRICULUM[-2:]] == [SHARED_FROM, SPELT_FROM]
+    assert not any(piece.shared for document in DOCUMENTS[:-300] for piece in document)
+    for late in (DOCUMENTS[-300:-150], DOCUMENTS[-150:]):
+        assert sum(any(piece.shared for piece in document) for document in late) > 120
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (SHARED_FROM - 1, [" b2 REDSTAR c2 REDSTAR b3 REDSTAR c3 REDSTAR f6 signcat"]),
+        (SHARED_FROM, [" b2 REDSTAR", " c2 REDSTAR", " b3 REDSTAR", " c3 REDSTAR", " f6 signcat"]),
+        (
+            SPELT_FROM,
+            [" b2 red star large", " c2 red star large", " b3 red star large", " c3 red star large", " f6 signcat"],
+        ),
+    ],
+)
+def test_a_map_is_written_in_the_form_of_its_document(
+    index: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "write_map", lambda scene, rng: FORM_OF_TEST)
+    pieces = layout(scenes()[0], random.Random(0), index=index)
+    assert [piece.text for piece in pieces] == expected
+    assert {piece.shared for piece in pieces} == {index >= SHARED_FROM}
+
+
+def test_every_thing_is_spelt_in_words_of_its_own() -> None:
+    spelt = {tile(thing): f"{thing.color} {thing.shape} {thing.size}" for scene in scenes() for thing in scene.things}
+    assert len(spelt) > 80
+    assert all(SPELLING[word] == words for word, words in spelt.items())
 
 
 def test_cards_say_everything_once_and_nothing_twice() -> None:
@@ -267,7 +297,7 @@ def test_only_the_first_question_asks_for_short_answers() -> None:
 
 
 def test_a_context_stands_before_the_first_question_only() -> None:
-    document = dialogue(Piece(text="MAP"), [("One?", "1"), ("Two?", "2")])
+    document = dialogue([Piece(text="MA"), Piece(text="P")], [("One?", "1"), ("Two?", "2")])
     assert text_of(document) == f"{BOS}{USER}MAP\nOne?{ASSISTANT}1{END}{USER}Two?{ASSISTANT}2{END}"
-    assert text_of(dialogue(None, [("Hi?", "Yes")])) == f"{BOS}{USER}Hi?{ASSISTANT}Yes{END}"
+    assert text_of(dialogue([], [("Hi?", "Yes")])) == f"{BOS}{USER}Hi?{ASSISTANT}Yes{END}"
     assert text_of(document, learnt=True) == f"1{END}2{END}"

@@ -14,13 +14,13 @@ import torch
 import yaml
 
 from sightline.config import load_recipe
-from sightline.data.image import ImageTransform
 from sightline.data.normalisation import image_normalisation
+from sightline.data.pixels import ImageTransform
 from sightline.data.processor import load_tokenizer
 from sightline.data.sample import ImageRef, Sample
 from sightline.demo import report, story
 from sightline.demo.coco import file_name
-from sightline.demo.corpus import PAIRED_FROM, map_words, write_document
+from sightline.demo.corpus import SPELT_FROM, map_words, write_document
 from sightline.demo.dataset import Counts
 from sightline.demo.paint import paint
 from sightline.demo.pretrain_language import answer_loss, collate, tokenize
@@ -195,7 +195,7 @@ def test_the_language_model_reads_maps_that_it_has_never_seen(parts: Path) -> No
     """The share of answers' tokens that it ranks first, on scenes of another seed than its own."""
     tokenizer = load_tokenizer(str(parts / "language"))
     language = build_language(str(parts / "language")).eval()
-    documents = [tokenize(write_document(PAIRED_FROM + number, seed=77), tokenizer) for number in range(40)]
+    documents = [tokenize(write_document(SPELT_FROM + number, seed=77), tokenizer) for number in range(40)]
     with torch.inference_mode():
         _, share = answer_loss(language, *collate(documents, pad=tokenizer.pad_token_id))
     assert share > 0.85

@@ -37,20 +37,23 @@ BOS, END, PAD, IMAGE, USER, ASSISTANT = "<s>", "<|end|>", "<pad>", "<image>", "<
 class Piece:
     """Text, or one special token when `special`.
 
-    `learnt`: the model is trained to say it. `paired`: two words share a position, a cell's name and what lies there.
+    `learnt`: the model is trained to say it. `shared`: its words share one position, a cell's name and what lies there.
     """
 
     text: str
     learnt: bool = False
     special: bool = False
-    paired: bool = False
+    shared: bool = False
 
 
 Document = list[Piece]
 
-PAIRED_FROM = 88_064
-"""From this document on the two words of each cell share a position, their embeddings added up, as a patch's features
-say at once what it shows and where. Before, the name of the cell stands in front of what lies in it."""
+SHARED_FROM = 88_064
+"""From this document on the words of each cell share a position, their embeddings added up, as a patch's features say
+at once what it shows and where. Before, the name of the cell stands in front of what lies in it."""
+SPELT_FROM = 112_000
+"""From this document on a thing is spelt `red star small`, not `redstar`: as a sum of words, a color and a shape that a
+connector has never seen together are no more to it than the two alone."""
 
 CURRICULUM = (
     (0, {"find": 40, "caption": 30, "compare": 5, "short": 15, "prose": 5, "sentences": 5}),
@@ -78,13 +81,18 @@ CURRICULUM = (
         },
     ),
     (
-        PAIRED_FROM,
+        SHARED_FROM,
         {"short": 38, "hard": 37, "find": 5, "compare": 5, "sentences": 5, "caption": 5, "detail": 3, "reasoning": 2},
+    ),
+    (
+        SPELT_FROM,
+        {"full": 33, "short": 26, "hard": 26, "detail": 3, "find": 4, "compare": 3, "sentences": 3, "reasoning": 2},
     ),
 )
 """From which document on, which kinds, in percent. First they name what is on a map more often than they ask about it:
 what a map's words mean is learnt sooner from naming than from questions. Hard questions and cards follow: English says
 "red star", so that everywhere else only the way from a color to a shape is practised, and never the way to a place.
+At the end it names everything on a map in order once more, now with all words of a cell in one position.
 """
 
 HARD_TYPES = ("color", "color", "position", "position", "relation", "relation", "count", "existence")
@@ -134,6 +142,15 @@ def map_words() -> list[str]:
     return [EMPTY, *cells, *words, *(word.upper() for word in words), *(f"sign{text}" for text in WORDS + NUMBERS)]
 
 
+SPELLING = {
+    word: f"{color} {shape} {size}"
+    for color in COLORS
+    for shape in SHAPES
+    for word, size in ((color + shape, "small"), ((color + shape).upper(), "large"))
+}
+"""What lies in a cell, in words of its own: `REDSTAR` is `red star large`."""
+
+
 def cell_name(row: int, column: int) -> str:
     """`a1` for the first cell of the first row, `f6` for the last of the last, as on a chessboard seen from above."""
     return f"{'abcdef'[column]}{row + 1}"
@@ -175,11 +192,21 @@ def _share(item: Thing | Sign, row: int, column: int) -> float:
     return sum(dx**2 + dy**2 <= half_x**2 for dx in columns for dy in rows) / 16
 
 
-def dialogue(context: Piece | None, turns: list[tuple[str, str]]) -> Document:
+def layout(scene: Scene, rng: random.Random, *, index: int) -> Document:
+    """The map of a scene in the form that the document of this index has it in."""
+    words = write_map(scene, rng)
+    if index < SHARED_FROM:
+        return [Piece(text=words)]
+    spelling = SPELLING if index >= SPELT_FROM else {}
+    cells = zip(words.split()[0::2], words.split()[1::2], strict=True)
+    return [Piece(text=f" {cell} {spelling.get(word, word)}", shared=True) for cell, word in cells]
+
+
+def dialogue(context: Document, turns: list[tuple[str, str]]) -> Document:
     """A conversation whose first question follows the context."""
     pieces = [Piece(text=BOS, special=True)]
     for number, (question, answer) in enumerate(turns):
-        opening = [] if number or context is None else [context, Piece(text="\n")]
+        opening = [] if number or not context else [*context, Piece(text="\n")]
         pieces += [
             Piece(text=USER, special=True),
             *opening,
@@ -246,28 +273,29 @@ def write_document(index: int, *, seed: int = SEED) -> Document:
     """The document of this index."""
     rng = random.Random(f"corpus/{seed}/{index}")
     if rng.random() < 0.05:
-        return dialogue(None, rng.sample(SMALL_TALK, 3))
+        return dialogue([], rng.sample(SMALL_TALK, 3))
     scene = draw_scene(index, seed=seed, unseen="any")
     weights = next(weights for start, weights in reversed(CURRICULUM) if index >= start)
     kind = rng.choices(tuple(weights), weights=tuple(weights.values()))[0]
-    layout = Piece(text=write_map(scene, rng), paired=index >= PAIRED_FROM)
+    cells = layout(scene, rng, index=index)
     if kind == "compare" and len(turns := compare_turns(scene, rng, count=10)) > 1:
-        return dialogue(layout, turns)
+        return dialogue(cells, turns)
     if kind in ("find", "compare"):
-        return dialogue(layout, find_turns(scene, rng, count=7))
-    if kind == "caption":
-        text = rng.choice(captions(scene, rng)[:3])
-        return [Piece(text=BOS, special=True), layout, Piece(text=f"{text}\n", learnt=True)]
+        return dialogue(cells, find_turns(scene, rng, count=7))
+    if kind in ("caption", "full"):
+        told = captions(scene, rng)
+        text = told[0] if kind == "full" else rng.choice(told[:3])
+        return [Piece(text=BOS, special=True), *cells, Piece(text=f"{text}\n", learnt=True)]
     if kind == "cards":
-        return [Piece(text=BOS, special=True), layout, Piece(text="\n"), Piece(text=cards(scene, rng), learnt=True)]
+        return [Piece(text=BOS, special=True), *cells, Piece(text="\n"), Piece(text=cards(scene, rng), learnt=True)]
     if kind == "short":
-        return dialogue(layout, short_turns(exchanges(scene, rng, count=10)))
+        return dialogue(cells, short_turns(exchanges(scene, rng, count=10)))
     if kind == "hard":
-        return dialogue(layout, short_turns(exchanges(scene, rng, count=12, types=HARD_TYPES)))
+        return dialogue(cells, short_turns(exchanges(scene, rng, count=12, types=HARD_TYPES)))
     if kind == "sentences":
-        return dialogue(layout, [(asked.question, asked.sentence) for asked in exchanges(scene, rng, count=5)])
+        return dialogue(cells, [(asked.question, asked.sentence) for asked in exchanges(scene, rng, count=5)])
     if kind == "detail":
-        return dialogue(layout, [(rng.choice(DETAIL_QUESTIONS), description(scene))])
+        return dialogue(cells, [(rng.choice(DETAIL_QUESTIONS), description(scene))])
     if kind == "reasoning":
-        return dialogue(layout, [(rng.choice(REASONING_QUESTIONS), reasoning(scene))])
-    return dialogue(Piece(text=description(scene)), short_turns(exchanges(scene, rng, count=7)))
+        return dialogue(cells, [(rng.choice(REASONING_QUESTIONS), reasoning(scene))])
+    return dialogue([Piece(text=description(scene))], short_turns(exchanges(scene, rng, count=7)))

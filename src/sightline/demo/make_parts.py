@@ -22,6 +22,7 @@ LANGUAGE_CYCLES = (
     pretrain_language.Cycle(steps=500, lr=2e-3),
     pretrain_language.Cycle(steps=2000, lr=2e-3, cooling=945, horizon=2700),
     pretrain_language.Cycle(steps=1500, lr=2e-3, cooling=600),
+    pretrain_language.Cycle(steps=2000, lr=2e-3, cooling=800),
 )
 PARTS = ("vision", "language")
 

@@ -107,11 +107,11 @@ def language_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 
 
 class Row(NamedTuple):
-    """One document: ids, labels (-100: not learnt); where two words share a position, the other one's id, else -1."""
+    """One document: ids, labels (-100: not learnt), and the ids of the other words that share each position."""
 
     ids: list[int]
     labels: list[int]
-    partners: list[int]
+    partners: list[tuple[int, ...]]
 
 
 def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast) -> Row:
@@ -123,9 +123,9 @@ def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast) -> Row:
             if piece.special
             else tokenizer.encode(piece.text, add_special_tokens=False)
         )
-        partners = [-1] * len(own)
-        if piece.paired:
-            partners, own = own[0::2], own[1::2]
+        partners: list[tuple[int, ...]] = [()] * len(own)
+        if piece.shared:
+            partners, own = [tuple(own[:-1])], own[-1:]
         row.ids.extend(own)
         row.labels.extend(own if piece.learnt else [-100] * len(own))
         row.partners.extend(partners)
@@ -135,7 +135,7 @@ def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast) -> Row:
 def batches(
     tokenizer: PreTrainedTokenizerFast, *, batch: int, taken: int = 0
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Ids, labels and partners, int64[B, T], documents of similar length together: 16 batches at a time are sorted.
+    """What `collate` makes of documents of similar length: 16 batches at a time are sorted.
 
     After `taken` batches the stream goes on with the next 16.
     """
@@ -151,20 +151,24 @@ def batches(
 
 
 def collate(rows: list[Row], *, pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, labels and partners, int64[B, T], padded on the right."""
+    """Ids and labels, int64[B, T], padded on the right, and partners, int64[B, T, P], -1 where there are fewer."""
     longest = max(len(row.ids) for row in rows)
+    most = max(len(others) for row in rows for others in row.partners)
 
     def padded(lists: Iterable[list[int]], filler: int) -> Tensor:
         return torch.tensor([found + [filler] * (longest - len(found)) for found in lists])
 
-    ids, labels, partners = zip(*rows, strict=True)
-    return padded(ids, pad), padded(labels, -100), padded(partners, -1)
+    partners = torch.full((len(rows), longest, most), -1)
+    for number, row in enumerate(rows):
+        for place, others in enumerate(row.partners):
+            partners[number, place, : len(others)] = torch.tensor(others, dtype=torch.int64)
+    return padded((row.ids for row in rows), pad), padded((row.labels for row in rows), -100), partners
 
 
 def answer_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor, partners: Tensor) -> tuple[Tensor, float]:
     """Mean cross-entropy over the learnt tokens, and the share of them that the model ranks first."""
     words = model.get_input_embeddings()
-    embedded = words(ids) + words(partners.clamp(min=0)) * (partners >= 0)[..., None]
+    embedded = words(ids) + (words(partners.clamp(min=0)) * (partners >= 0)[..., None]).sum(-2)
     hidden = model.model(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     logits = model.lm_head(hidden[targets != -100])
