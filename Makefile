@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test check parts clean
+.PHONY: demo test check bench parts clean
 
 demo: $(STAMP)
 	$(BIN)/sightline demo
@@ -17,6 +17,11 @@ check: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Speed and memory beside the field's trainers: tables, and JSON under runs/bench. Hours on two cores; leave them alone.
+bench: $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks all
 
 # The embedded parts anew, from nothing: about two hours, on one core each. The package brings both.
 parts: $(STAMP)

@@ -17,7 +17,7 @@ from PIL import Image
 from sightline.cli import app, run
 from tests.tiny_checkpoint import save_assistant, tiny_assistant, write_tiny_recipe
 
-COMMANDS = ("demo", "train", "chat", "evaluate", "inspect", "loss", "import", "export", "describe", "parts")
+COMMANDS = ("demo", "train", "chat", "evaluate", "inspect", "loss", "import", "export", "describe", "plan", "parts")
 QUESTION = {"question_id": "1", "image": "good.png", "text": "What?", "answer": "red", "category": "color"}
 
 Captured = pytest.CaptureFixture[str]
@@ -86,6 +86,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("train recipe.yaml max_length=20", "max_length: found 20", id="no room for text"),
         pytest.param("train recipe.yaml output=good.png", "good.png is a file", id="file as output"),
         pytest.param("describe none.yaml", "none.yaml: no such recipe", id="describe without recipe"),
+        pytest.param("plan none.yaml", "none.yaml: no such recipe", id="plan without recipe"),
+        pytest.param("plan recipe.yaml --device h100", 'did you mean "h100-80g"', id="device typo"),
+        pytest.param("plan recipe.yaml --devices 0", "--devices", id="no devices"),
+        pytest.param("plan recipe.yaml --device h200-141g --measure", "is not here", id="measuring elsewhere"),
+        pytest.param(
+            "plan recipe.yaml model.vision=openai/none", "vision: no directory openai/none here", id="hub name to plan"
+        ),
+        pytest.param("plan recipe.yaml model.language=none/", "language: no directory none", id="no directory to plan"),
         pytest.param("evaluate run --images . --data none.jsonl", "none.jsonl: no such file", id="missing questions"),
         pytest.param("evaluate run --images . --data empty", "empty: no such file", id="directory as questions"),
         pytest.param("evaluate run --images . --data samples.json", "samples.json:1:", id="samples as questions"),

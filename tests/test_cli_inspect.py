@@ -61,6 +61,9 @@ def test_a_recipe_and_an_unfinished_run_say_what_their_checkpoint_would(place: P
     data = place / "samples.jsonl"
     found = [inspected(place, capsys, place / name, data) for name in ("run", "recipe.yaml", "unfinished")]
     assert found[0][0]["input_ids"] == found[1][0]["input_ids"] == found[2][0]["input_ids"]
+    length, other = (one["positions"] for one in found[0])
+    assert [one["pack"]["row"] for one in found[1]] == [0, 1], "the recipe's steps are of one sample"
+    assert found[0][1]["pack"] == {"row": 0, "start": length, "end": length + other}
 
 
 def test_no_weights_are_read(place: Path, capsys: Captured, tmp_path: Path) -> None:

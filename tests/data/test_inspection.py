@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from transformers import LlamaTokenizer
 
-from sightline.data.inspection import Inspection, inspect_file, inspect_sample
+from sightline.data.inspection import Inspection, in_rows, inspect_file, inspect_sample
 from sightline.data.inspection_page import write_page
 from sightline.data.inspection_terminal import print_json, print_samples
 from sightline.data.processor import Processor
-from sightline.data.sample import ImageRef, Sample
+from sightline.data.sample import ImageRef, Sample, refusal
 from sightline.data.tokens import COLLAPSED_IMAGE, IGNORE, collapse_images
 from sightline.errors import DataError
 from tests.data.conversations import sample_of
@@ -105,7 +105,7 @@ def test_ids_and_labels_are_those_of_training_with_each_picture_as_one(family: s
     assert [label for label in seen.labels if label != IGNORE] == [kept for kept in encoded.labels if kept != IGNORE]
     assert all(label in (IGNORE, id_) for id_, label in zip(seen.input_ids, seen.labels, strict=True))
     assert [id_ for segment in seen.segments for id_ in segment.ids] == encoded.ids
-    assert (seen.span.start, seen.span.end) == (0, len(encoded.ids)) if seen.span else False
+    assert seen.positions == len(encoded.ids)
     assert seen.share == seen.trained / len(encoded.ids)
     assert "A car." in seen.supervised_text
     assert "What" not in seen.supervised_text
@@ -180,7 +180,7 @@ def test_what_the_template_has_no_form_for_is_shown_with_the_reason(root: Path) 
     seen = look(tiny_processor(template="plain"), shown("car.png", "bus.png"), root)
     assert seen.refused is not None
     assert seen.refused.reason == "plain_needs_one_exchange"
-    assert (seen.input_ids, seen.span, seen.trained) == ([], None, 0)
+    assert (seen.input_ids, seen.positions, seen.trained) == ([], 0, 0)
 
 
 def test_records_that_are_no_samples_stand_in_their_place(tmp_path: Path) -> None:
@@ -233,8 +233,23 @@ def test_the_terminal_tells_what_is_trained_without_colors(root: Path) -> None:
     assert any("[picture 1: car.png]" in line for line in lines)
     assert any("60 x 40 RGB, pad to 1 tile" in line for line in lines)
     assert any("image_missing" in line for line in lines)
-    assert any("row 0 of its own" in line for line in lines)
     assert not any("\x1b" in line for line in lines)
+
+
+def test_samples_are_shown_where_they_would_lie_in_packed_rows(root: Path) -> None:
+    """Rows of a step are planned as training plans them; a refused sample lies nowhere."""
+    processor = tiny_processor()
+    short, long = shown(turns=("Why?", "So.")), shown("car.png", "bus.png")
+    seen = [look(processor, sample, root) for sample in (short, long, short, short, long)]
+    seen[2] = replace(seen[2], refused=refusal(short, DataError("no", reason="nothing_trained")))
+    small, large = seen[0].positions, seen[1].positions
+    found = list(in_rows(iter(seen), row_length=large + small, step=4))
+    spans = [one.span and (one.span.row, one.span.start, one.span.end) for one in found]
+    assert spans == [(0, 0, small), (0, small, small + large), None, (1, 0, small), (2, 0, large)]
+    assert [replace(one, span=None) for one in found] == seen
+    out = io.StringIO()
+    list(print_samples(found, processor.tokenizer, out=out))
+    assert f"{small} to {small + large} of packed row 0" in out.getvalue()
 
 
 def test_words_cannot_command_the_terminal(root: Path) -> None:
@@ -254,7 +269,7 @@ def test_json_is_one_array_of_one_line_each(root: Path) -> None:
     found = json.loads(out.getvalue())
     assert [list(one)[:1] for one in found] == [["id"], ["id"]]
     assert found[0]["images"][1]["size"] == [10, 30]
-    assert found[0]["pack"] == {"row": 0, "start": 0, "end": found[0]["positions"]}
+    assert found[0]["pack"] is None
     assert len(out.getvalue().splitlines()) == 4
     assert len(said) == 1
     assert "none.png" in said[0]

@@ -7,11 +7,13 @@ because the code is. Reads no further than it is asked to, and of a picture only
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from sightline.data.batch import plan_rows
 from sightline.data.image import read_header
 from sightline.data.parsing import iterate_samples
 from sightline.data.processor import Processor
@@ -60,7 +62,7 @@ class SeenPicture:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """Where a sample stands among the rows that a model takes: positions `start` to `end` of row `row`."""
+    """Where a sample stands among packed rows: positions `start` to `end` of row `row`, both counted from 0."""
 
     row: int
     start: int
@@ -71,8 +73,8 @@ class Span:
 class Inspection:
     """One sample as a model sees it.
 
-    `segments` are uncut; `input_ids` and `labels` are what `max_length` leaves, each picture one -200. `span` counts
-    positions, pictures in full; it is None when the sample could not be written at all.
+    `segments` are uncut; `input_ids` and `labels` are what `max_length` leaves, each picture one -200; `positions`
+    counts what they take, pictures in full. `span` is None when the sample is refused, or rows are not packed.
     """
 
     id: str | None
@@ -84,13 +86,9 @@ class Inspection:
     input_ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     supervised_text: str = ""
+    positions: int = 0
     span: Span | None = None
     refused: Rejection | None = None
-
-    @property
-    def positions(self) -> int:
-        """Positions of the model's row that the sample takes, after the cut."""
-        return 0 if self.span is None else self.span.end - self.span.start
 
     @property
     def cut(self) -> int:
@@ -155,7 +153,7 @@ def inspect_file(
         if only is not None and found.id != only:
             continue
         if isinstance(found, Sample):
-            yield inspect_sample(found, processor, root=root, row=shown)
+            yield inspect_sample(found, processor, root=root)
         else:
             yield _unread(found, processor)
         shown += 1
@@ -165,8 +163,32 @@ def inspect_file(
         raise DataError(f'{data}: no sample with the id "{only}"; check --id', reason="id_unknown")
 
 
-def inspect_sample(sample: Sample, processor: Processor, *, root: Path, row: int = 0) -> Inspection:
-    """One sample, in a row of its own: samples are not packed."""
+def in_rows(seen: Iterable[Inspection], *, row_length: int, step: int) -> Iterator[Inspection]:
+    """The same samples with their places in packed rows, as if every `step` of them in the file's order were a step's.
+
+    A run draws its steps by lot, but packs them by this plan.
+
+    Args:
+        row_length: positions of a row.
+    """
+    rows = 0
+    samples = iter(seen)
+    while window := list(islice(samples, step)):
+        good = [one for one in window if one.refused is None]
+        pictures = [tuple(picture.path for picture in one.pictures) for one in good]
+        spans: dict[int, Span] = {}
+        for row in plan_rows([one.positions for one in good], limit=row_length, together=pictures):
+            start = 0
+            for index in row:
+                end = start + good[index].positions
+                spans[id(good[index])] = Span(row=rows, start=start, end=end)
+                start = end
+            rows += 1
+        yield from (replace(one, span=spans.get(id(one))) for one in window)
+
+
+def inspect_sample(sample: Sample, processor: Processor, *, root: Path) -> Inspection:
+    """One sample, wherever it will lie."""
     refused = None
     pieces: list[EncodedSegment] = []
     try:
@@ -187,7 +209,7 @@ def inspect_sample(sample: Sample, processor: Processor, *, root: Path, row: int
         input_ids=input_ids,
         labels=labels,
         supervised_text=_trained_text([label for label in labels if label != IGNORE], processor),
-        span=Span(row=row, start=0, end=end) if segments else None,
+        positions=end,
         refused=refused,
     )
 

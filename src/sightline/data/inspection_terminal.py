@@ -77,12 +77,12 @@ def render(seen: Inspection, tokenizer: PreTrainedTokenizerBase) -> Group:
 
 
 def _numbers(seen: Inspection) -> Text:
-    assert seen.span is not None
     words = Text()
     words.append(f"{seen.trained} of {seen.positions} positions trained ({seen.share:.1%})", style=TRAINED)
     if seen.cut:
         words.append(f", {seen.cut} cut off by max_length {seen.max_length}", style=BAD)
-    words.append(f", row {seen.span.row} of its own (samples are not packed)", style=QUIET)
+    if seen.span is not None:
+        words.append(f", {seen.span.start} to {seen.span.end} of packed row {seen.span.row}", style=QUIET)
     return words
 
 

@@ -1,0 +1,47 @@
+"""What the commands share: options, messages, where things are.
+
+Comes in: values of arguments. Goes out: recipes and folders that are there, or the one line about it. Imports nothing
+slow.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from sightline.recipe import Recipe
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+TemplateOption = Annotated[str | None, typer.Option(help="A template, instead of the recipe's or checkpoint's.")]
+QuantizeOption = Annotated[str | None, typer.Option(help="int8 or nf4: the language model in 8 or 4 bits.")]
+ImageRootOption = Annotated[Path | None, typer.Option(help="Folder of the pictures; that of the data if not given.")]
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def recipe_of(source: Path, template: str | None) -> Recipe | None:
+    """The recipe that is meant: the file itself, or that of a run which has no model yet; None for a checkpoint."""
+    if (source / "recipe.yaml").is_file() and not (source / "sightline.json").exists():
+        source = source / "recipe.yaml"
+    if not source.is_file() and source.suffix not in (".yaml", ".yml"):
+        return None
+    from sightline.config import load_recipe
+
+    recipe = load_recipe(source)
+    return recipe if template is None else recipe.model_copy(update={"template": template})
+
+
+def folder_of(image_root: Path | None, data: Path) -> Path:
+    """Where the pictures are."""
+    if image_root is not None and not image_root.is_dir():
+        raise SightlineError(f"--image-root: no folder {image_root}; give the one that the pictures' paths start from")
+    return data.parent if image_root is None else image_root

@@ -1,0 +1,101 @@
+"""Commands that put a trained model to work: `chat`, `evaluate`, `loss`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.common import ImageRootOption, JsonFlag, QuantizeOption, TemplateOption, folder_of, say
+from sightline.errors import SightlineError
+
+
+def chat(
+    checkpoint: Annotated[Path, typer.Argument(help="Directory of a trained run.")],
+    image: Annotated[list[Path] | None, typer.Option(help="A picture; may be given several times.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Ask this and leave. Without it: a conversation.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system text, instead of the template's.")] = None,
+    temperature: Annotated[float, typer.Option(help="0: the likeliest answer.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens up to this probability.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw from this many likeliest tokens; 0: all.")] = 0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
+    seed: Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.")] = None,
+    quantize: QuantizeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask about pictures: one answer, or a conversation in the terminal."""
+    if as_json and prompt is None:
+        raise SightlineError("--json needs --prompt: it prints one answer")
+    from sightline.data.image import open_image
+    from sightline.infer.chat import ChatSession, choose_device
+    from sightline.infer.load import load
+    from sightline.infer.sampling import Sampling
+    from sightline.infer.terminal import converse
+
+    sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed)
+    pictures = [open_image(path) for path in image or []]
+    model, processor = load(checkpoint, device=choose_device(), quantize=quantize)
+    session = ChatSession(model=model, processor=processor, sampling=sampling, system=system)
+    if prompt is None:
+        converse(session, pictures, out=sys.stdout)
+    elif as_json:
+        session.ask(prompt, pictures)
+        assert session.last is not None
+        print(json.dumps(asdict(session.last)))
+    else:
+        for piece in session.stream(prompt, pictures):
+            print(piece, end="", flush=True)
+        print()
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Directory of a trained run.")],
+    data: Annotated[Path, typer.Option(help="JSONL of questions with answers and categories.")],
+    images: Annotated[Path, typer.Option(help="Folder of the pictures.")],
+    output: Annotated[Path | None, typer.Option(help="Write the answers here, as JSONL.")] = None,
+    swap_images: Annotated[
+        bool, typer.Option("--swap-images", help="The blind baseline: pictures of other questions.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 64,
+    quantize: QuantizeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Accuracy by category on questions with short answers, by exact match."""
+    from sightline.evaluate.short_answers import answer_questions, read_questions, score, table, write_answers
+    from sightline.infer.chat import choose_device
+    from sightline.infer.load import load
+
+    questions = read_questions(data)
+    model, processor = load(checkpoint, device=choose_device(), quantize=quantize)
+    answers = answer_questions(model, processor, questions, root=images, swap_images=swap_images, batch=batch, say=say)
+    if output is not None:
+        write_answers(output, answers)
+    scores = score(answers)
+    print(json.dumps(scores.to_json()) if as_json else table({"accuracy": scores}))
+
+
+def loss(
+    checkpoint: Annotated[Path, typer.Argument(help="Directory of a trained run.")],
+    data: Annotated[Path, typer.Argument(help="Samples, as JSON or JSONL.")],
+    template: TemplateOption = None,
+    image_root: ImageRootOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples that go through the model at once.")] = 8,
+    quantize: QuantizeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Mean loss over the trained tokens, and that of every sample."""
+    root = folder_of(image_root, data)
+    from sightline.evaluate.sample_loss import measure, table
+    from sightline.infer.load import load
+    from sightline.train.device import choose_device, choose_dtype
+
+    device = choose_device("auto")
+    dtype = choose_dtype("auto", device)
+    model, processor = load(checkpoint, device=device, dtype=dtype, template=template, quantize=quantize)
+    found = measure(model, processor, data, root=root, batch=batch, limit=limit, say=say)
+    print(json.dumps(found.to_json()) if as_json else table(found))
