@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,12 +48,18 @@ def tiny_processor(family: str = "qwen2.5", **options: Any) -> Processor:
 
 
 def tiny_assistant(
-    family: str = "qwen2.5", *, language: str = "llama", context: int = 1024, **options: Any
+    family: str = "qwen2.5",
+    *,
+    language: str = "llama",
+    context: int = 1024,
+    language_options: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> tuple[VisionLanguageModel, Processor]:
     """A model with as many rows as the tokenizer of `family` needs, and its processor."""
     processor = tiny_processor(family, **options)
     encoder = VisionEncoder(tiny_backbone("clip"))
-    text = tiny_language(language, vocab_size=len(processor.tokenizer), max_position_embeddings=context)
+    sizes = {"vocab_size": len(processor.tokenizer), "max_position_embeddings": context, **(language_options or {})}
+    text = tiny_language(language, **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         connector = build_connector("mlp2x_gelu", vision_width=encoder.width, language_width=32)
@@ -105,14 +111,17 @@ class Scripted(nn.Module):
             processor, [[*processor.tokenizer(text, add_special_tokens=False)["input_ids"], end] for text in texts]
         )
 
-    def embed(self, input_ids: Tensor, pixels: Tensor | None) -> Tensor:
-        if pixels is not None:
-            self.pictures_seen.append(len(pixels))
+    def vision(self, pixels: Tensor) -> Tensor:
+        self.pictures_seen.append(len(pixels))
+        return torch.zeros(len(pixels), PATCHES, 1)
+
+    def embed(self, input_ids: Tensor, pixels: Tensor | None, *, features: Tensor | None = None) -> Tensor:
         return torch.zeros(*input_ids.shape, 1)
 
-    def decode(self, embeddings: Tensor, past: Any = None, **options: Any) -> tuple[Tensor, Any]:
-        """Starts the next answer when there is no cache, and goes on with it when there is."""
-        answer, position = (self.answers.pop(0), 0) if past is None else past
-        logits = torch.zeros(len(embeddings), self.vocabulary)
-        logits[:, answer[position]] = 1.0
-        return logits, (answer, position + 1)
+    def decode(self, inputs: Tensor, past: Any = None, **options: Any) -> tuple[Tensor, Any]:
+        """Starts the next answer with a prompt, of which there is more than one position, and goes on with it."""
+        if past is None or inputs.shape[1] > 1:
+            self.said = iter(self.answers.pop(0))
+        logits = torch.zeros(len(inputs), self.vocabulary)
+        logits[:, next(self.said)] = 1.0
+        return logits, SimpleNamespace(layers=[SimpleNamespace(keys=torch.zeros(0))])

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from sightline.errors import ConfigError
-from sightline.infer.generate import Prompt, StopRule, decode_steps, generate
+from sightline.infer.generate import Prompt, decode_steps, generate
 from sightline.infer.sampling import Sampling
+from sightline.infer.words import StopRule
 from sightline.model.vlm import VisionLanguageModel
 from tests.fakes import IMAGE_TOKEN, PATCHES, tiny_model, tiny_pixels
 
@@ -144,42 +145,3 @@ def test_nothing_is_recorded_for_a_backward_pass_and_dropout_is_off() -> None:
     assert torch.is_grad_enabled(), "the mode inside must not leak out between two steps"
     steps.close()
     assert torch.is_grad_enabled()
-
-
-@pytest.mark.parametrize(
-    ("answer", "ends", "text"),
-    [
-        ("A cat", False, "A cat"),
-        ("A cat\n", True, "A cat"),
-        ("A cat\nand a dog", True, "A cat"),
-        ("A cat#", True, "A cat"),
-        (" A cat ", False, "A cat"),
-        ("\n", True, ""),
-        ("#", True, ""),
-    ],
-)
-def test_stop_rule_ends_an_answer_and_trims_what_ended_it(answer: str, ends: bool, text: str) -> None:
-    rule = StopRule(ids=frozenset({ord("#")}), texts=("\n",), decode=letters)
-    ids = [ord(letter) for letter in answer]
-    assert rule.ends(ids) is ends
-    assert rule.text(ids) == text
-
-
-@pytest.mark.parametrize(
-    ("answer", "settled"),
-    [
-        ("A cat", "A cat"),
-        ("A cat\n", "A cat"),
-        ("A cat\n#", "A cat"),
-        ("A cat\n##", "A cat"),
-        ("A cat\n###", "A cat"),
-        ("#1", "#1"),
-        ("C# it is", "C# it is"),
-        ("a <|im_e", "a"),
-        ("a <b", "a <b"),
-        ("", ""),
-    ],
-)
-def test_an_end_that_may_become_a_stop_text_is_held_back(answer: str, settled: str) -> None:
-    rule = StopRule(ids=frozenset(), texts=("###", "<|im_end|>"), decode=letters)
-    assert rule.settled([ord(letter) for letter in answer]) == settled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,17 @@ import pytest
 import torch
 
 from sightline import atomic
-from sightline.errors import CheckpointError
+from sightline.errors import CheckpointError, ConfigError
 from sightline.infer import load
 from sightline.infer.chat import ChatSession
 from sightline.infer.sampling import Sampling
+from sightline.model.quantize import SCHEMES
 from tests.infer.test_chat import RED
 from tests.tiny_checkpoint import save_assistant, tiny_assistant, tiny_processor
+
+needs_library = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes (the extra qlora) is not installed"
+)
 
 
 def answer_ids(model: Any, processor: Any) -> list[int]:
@@ -106,3 +112,21 @@ def test_one_flipped_bit_is_noticed(tmp_path: Path) -> None:
     content[-100] ^= 1
     weights.write_bytes(content)
     assert "checksum" in refused(tmp_path / "run")
+
+
+@needs_library
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_checkpoint_is_loaded_in_fewer_bits_and_still_answers(tmp_path: Path, scheme: str) -> None:
+    directory = save_assistant(tmp_path / "run", *tiny_assistant())
+    whole, processor = load(directory)
+    packed, _ = load(directory, quantize=scheme)
+    assert {parameter.dtype for parameter in packed.language.parameters()} & {torch.int8, torch.uint8}
+    for part in ("vision", "connector"):
+        for name, tensor in packed.parts()[part].state_dict().items():
+            torch.testing.assert_close(tensor, whole.parts()[part].state_dict()[name], rtol=0, atol=0)
+    assert len(answer_ids(packed, processor)) == len(answer_ids(whole, processor))
+
+
+def test_a_quantisation_that_does_not_exist_is_named_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'^--quantize: "int4" is none of int8, nf4; did you mean "int8"\?$'):
+        load(save_assistant(tmp_path / "run", *tiny_assistant()), quantize="int4")

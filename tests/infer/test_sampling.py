@@ -53,8 +53,8 @@ def test_temperature_zero_takes_the_likeliest_without_drawing() -> None:
 
 
 def test_draws_follow_the_distribution_and_never_leave_it() -> None:
-    generator = torch.Generator().manual_seed(0)
-    drawn = choose(LOGITS.expand(20_000, 4), Sampling(temperature=1.0, top_p=0.76), generator)
+    torch.manual_seed(0)
+    drawn = choose(LOGITS.expand(20_000, 4), Sampling(temperature=1.0, top_p=0.76), None)
     shares = torch.bincount(drawn, minlength=4) / 20_000
     assert shares[3] == 0
     torch.testing.assert_close(shares[:3], torch.tensor([0.5, 0.25, 0.15]) / 0.9, atol=0.02, rtol=0)
@@ -64,9 +64,20 @@ def test_a_seed_repeats_its_draws_and_another_one_does_not() -> None:
     def draws(seed: int) -> list[int]:
         generator = torch.Generator().manual_seed(seed)
         settings = Sampling(temperature=1.0, seed=seed)
-        return [int(choose(LOGITS, settings, generator)) for _ in range(40)]
+        return [int(choose(LOGITS, settings, [generator])) for _ in range(40)]
 
     assert draws(1) == draws(1) != draws(2)
+
+
+def test_a_row_is_drawn_by_its_own_generator_whatever_the_other_rows_are() -> None:
+    def draws(rows: list[int]) -> list[list[int]]:
+        """Twenty draws of each row, whose seeds are given."""
+        generators = [torch.Generator().manual_seed(seed) for seed in rows]
+        steps = [choose(LOGITS.expand(len(rows), 4), Sampling(temperature=1.0), generators) for _ in range(20)]
+        return torch.stack(steps, dim=1).tolist()
+
+    assert draws([3, 1, 2])[1] == draws([1])[0]
+    assert draws([1, 1])[0] == draws([1, 1])[1] != draws([2])[0]
 
 
 @pytest.mark.parametrize(

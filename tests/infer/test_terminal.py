@@ -78,7 +78,7 @@ def test_exit_leaves_at_once() -> None:
 def test_pictures_go_with_the_first_question_only(picture: Path) -> None:
     talk = Talking("Red.", "Red.", "Both.")
     talk.hears("What?", "And now?", f"/image {picture}", "Both?", pictures=[RED])
-    assert talk.model.pictures_seen == [1, 1, 2]
+    assert talk.model.pictures_seen == [1, 1]
     assert [len(turn.content) for turn in talk.session.turns] == [2, 1, 1, 1, 2, 1]
 
 
@@ -129,7 +129,7 @@ def test_history_shows_the_turns_and_reset_forgets_them_with_their_pictures(pict
         "",
         "",
     ]
-    assert talk.model.pictures_seen == [1, 0]
+    assert talk.model.pictures_seen == [1]
 
 
 def test_help_lists_every_command() -> None:
@@ -150,7 +150,7 @@ def test_ctrl_c_ends_the_answer_and_its_picture_waits_for_the_next_question() ->
     assert first.endswith(" (stopped)")
     assert second == "Short."
     assert [turn.role for turn in talk.session.turns] == ["user", "assistant"], "what was cut off is not history"
-    assert talk.model.pictures_seen == [1, 1]
+    assert talk.model.pictures_seen == [1]
 
 
 def test_pieces_are_shown_as_they_come() -> None:

@@ -34,6 +34,25 @@ def test_embeddings_are_text_with_connected_features_at_the_placeholders() -> No
     torch.testing.assert_close(embeddings[~is_image], words)
 
 
+@torch.no_grad()
+def test_features_that_are_given_are_not_computed_and_come_before_the_pixels() -> None:
+    model = tiny_model()
+    prompt, pixels = tiny_prompt(model, images=4), tiny_pixels(3)
+    expected = model.embed(prompt, pixels, shown=torch.tensor([0, 1, 2, 1]))
+    features = model.vision(pixels)
+    counts: list[int] = []
+    model.vision.register_forward_pre_hook(lambda module, inputs: counts.append(len(inputs[0])))
+    given = {
+        "all": model.embed(prompt, None, features=features, shown=torch.tensor([0, 1, 2, 1])),
+        "two": model.embed(prompt, pixels[:1], features=features[1:], shown=torch.tensor([2, 0, 1, 0])),
+    }
+    assert counts == [1]
+    for found in given.values():
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    once = model.embed(tiny_prompt(model, images=3), pixels[:1], features=features[1:], shown=torch.tensor([2, 0, 1]))
+    torch.testing.assert_close(once, model.embed(tiny_prompt(model, images=3), pixels), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("family", LANGUAGE_FAMILIES)
 @torch.no_grad()
 def test_kept_positions_are_those_of_the_whole_logits(family: str) -> None:

@@ -10,20 +10,16 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from torch import nn
 
 from sightline.errors import ConfigError
 from sightline.infer.load import load
 from sightline.train import run as run_module
 from sightline.train.loop import train
-from sightline.train.quantize import full_size, quantize_language
-from tests.fakes import tiny_language
 from tests.train.small_run import STEPS, instruct_recipe, prepared, result_hashes, trained
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes (the extra qlora) is not installed"
 )
-CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {"quantize": "nf4", "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
 
 
@@ -36,30 +32,6 @@ def test_a_missing_library_is_one_line_before_any_data_is_read(
         prepared(instruct_recipe(world, tmp_path / "run", start=aligned, train=SETTINGS))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
-
-
-@needs_library
-def test_linear_layers_are_packed_and_nothing_else() -> None:
-    language, plain = tiny_language("llama"), tiny_language("llama")
-    quantize_language(language, device=CPU, dtype=torch.float32)
-    ids = torch.tensor([[1, 5, 6, 7]])
-    found, wanted = language(ids).logits, plain(ids).logits
-    assert 0 < (found - wanted).abs().max() < 0.5 * wanted.abs().max()
-    packed = {name for name, parameter in language.named_parameters() if parameter.dtype == torch.uint8}
-    linear = {f"{name}.weight" for name, module in plain.named_modules() if isinstance(module, nn.Linear)}
-    assert packed == linear - {"lm_head.weight"}
-    sizes = {name: full_size(parameter) for name, parameter in language.named_parameters()}
-    assert sizes == {name: parameter.numel() for name, parameter in plain.named_parameters()}
-
-
-@needs_library
-def test_a_model_without_linear_layers_is_refused() -> None:
-    class Nothing(nn.Module):
-        def get_output_embeddings(self) -> None:
-            return None
-
-    with pytest.raises(ConfigError, match=r"train\.quantize: Nothing has no linear layers"):
-        quantize_language(Nothing(), device=CPU, dtype=torch.float32)
 
 
 @needs_library

@@ -1,7 +1,8 @@
 """A conversation with a checkpoint.
 
 Comes in: questions and pictures. Goes out: answers, in pieces of whole characters as they are generated. Keeps the
-history; the prompt is made by the code that made the training data.
+history; the prompt is made by the code that made the training data. A picture goes through the encoder once, and a turn
+through the language model only from where its prompt differs from what the turns before left.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from sightline.data.processor import Processor
 from sightline.data.sample import ImageRef, Turn, canonical_content
 from sightline.data.tokens import collapse_images
 from sightline.data.values import checked_text
-from sightline.infer.generate import Prompt, StopRule, decode_steps
+from sightline.infer.generate import Prompt, decode_steps
+from sightline.infer.memory import Memory
 from sightline.infer.sampling import Sampling
+from sightline.infer.words import AnswerText, StopRule
 from sightline.model.vlm import VisionLanguageModel
 
 
@@ -48,12 +53,15 @@ class ChatSession:
     turns: list[Turn] = field(default_factory=list)
     pictures: list[Image.Image] = field(default_factory=list)
     last: Answer | None = None
+    _memory: Memory | None = None
+    _remembered: list[Image.Image] = field(default_factory=list)
 
     def reset(self) -> None:
         """Forgets turns and pictures."""
         self.turns.clear()
         self.pictures.clear()
         self.last = None
+        self._memory = None
 
     def ask(self, text: str, images: Sequence[Image.Image] = ()) -> str:
         """The answer as a whole. `images` are shown with this question, before its text."""
@@ -70,24 +78,24 @@ class ChatSession:
             ConfigError: the conversation is longer than the language model's context.
         """
         started = time.perf_counter()
-        for key, words in (("question", text), ("system", self.system or "")):
-            checked_text(words, key)
+        for key, given in (("question", text), ("system", self.system or "")):
+            checked_text(given, key)
         question = Turn(role="user", content=_question(text, first=len(self.pictures), count=len(images)))
         ids = self.processor.prompt([*self.turns, question], system=self.system)
-        prompt = Prompt(ids=ids, pixels=self.processor.pixels([*self.pictures, *images]))
+        memory, pixels = self._recall([*self.pictures, *images])
         stop = stop_rule(self.processor)
+        words = AnswerText(stop)
         answer: list[int] = []
-        shown = ""
-        for (token,) in decode_steps(self.model, [prompt], sampling=self.sampling, stop=stop):
+        pieces: list[str] = []
+        prompt = Prompt(ids=ids, pixels=pixels)
+        for (token,) in decode_steps(self.model, [prompt], sampling=self.sampling, stop=stop, memory=memory):
             assert token is not None
             answer.append(token)
-            words = stop.settled(answer)
-            if words.startswith(shown) and not words.endswith("\N{REPLACEMENT CHARACTER}"):
-                yield words[len(shown) :]
-                shown = words
-        complete = stop.text(answer)
-        if complete != shown:
-            yield complete[len(shown) :]
+            pieces.append(words.push(token))
+            yield pieces[-1]
+        pieces.append(words.finish())
+        yield pieces[-1]
+        complete = "".join(pieces)
         self.turns += [question, Turn(role="assistant", content=(complete,))]
         self.pictures += images
         self.last = Answer(
@@ -98,6 +106,15 @@ class ChatSession:
             ),
             seconds=round(time.perf_counter() - started, 3),
         )
+
+    def _recall(self, pictures: Sequence[Image.Image]) -> tuple[Memory, Tensor]:
+        """What is left of the turns before when these pictures are shown, and the pixels of those that are new."""
+        memory = self._memory or Memory(image_tokens=self.processor.settings.image_tokens)
+        pairs = zip(self._remembered[: memory.pictures], pictures, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], pairs))
+        memory.keep_pictures(same, image_token_id=self.processor.image_token_id)
+        self._memory, self._remembered = memory, list(pictures)
+        return memory, self.processor.pixels(pictures[same:])
 
 
 def _question(text: str, *, first: int, count: int) -> tuple[str | ImageRef, ...]:

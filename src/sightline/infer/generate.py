@@ -1,98 +1,75 @@
 """Generation: prompts in, tokens out, one step at a time.
 
 Comes in: a model, prompts as ids with placeholders, their pixels. Goes out: the ids of the answers. Prompts of
-different lengths are padded on the left and masked, so each gets the answer it would get alone. Does not know text:
-a `StopRule` says when an answer is over.
+different lengths go together and each gets the answer it would get alone, also where it is drawn: every row has its
+own random numbers. Knows of text only that a `StopRule` says when an answer is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from sightline.errors import ConfigError
+from sightline.infer.lanes import Prompt, prefill, prefill_new
+from sightline.infer.memory import Memory
 from sightline.infer.sampling import Sampling, choose
+from sightline.infer.words import AnswerText, StopRule
 from sightline.model.vlm import VisionLanguageModel
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prompt:
-    """One prompt: ids with K placeholders per picture, and pixels float32[N, 3, H, W]."""
-
-    ids: list[int]
-    pixels: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class StopRule:
-    """When an answer is over: at a stop id, or where its text holds one of `texts` (such as a newline)."""
-
-    ids: frozenset[int]
-    texts: tuple[str, ...] = ()
-    decode: Callable[[Sequence[int]], str]
-
-    def ends(self, answer: Sequence[int]) -> bool:
-        """Whether the answer is over after its last token."""
-        return answer[-1] in self.ids or (bool(self.texts) and any(text in self.decode(answer) for text in self.texts))
-
-    def text(self, answer: Sequence[int]) -> str:
-        """The answer in words, without what ended it."""
-        words = self.decode([token for token in answer if token not in self.ids])
-        for text in self.texts:
-            words = words.split(text, 1)[0]
-        return words.strip()
-
-    def settled(self, answer: Sequence[int]) -> str:
-        """What of an unfinished answer can be shown: not an end that may yet become one of `texts`."""
-        words = self.text(answer)
-        for text in self.texts:
-            begun = next((length for length in range(len(text) - 1, 0, -1) if words.endswith(text[:length])), 0)
-            words = words[: len(words) - begun]
-        return words.rstrip()
+__all__ = ["Prompt", "decode_steps", "generate"]
 
 
 @torch.inference_mode()
 def decode_steps(
-    model: VisionLanguageModel, prompts: Sequence[Prompt], *, sampling: Sampling, stop: StopRule
+    model: VisionLanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    sampling: Sampling,
+    stop: StopRule,
+    memory: Memory | None = None,
 ) -> Iterator[list[int | None]]:
     """Yields the tokens of each step, one per prompt; None for a prompt whose answer is over.
 
     Ends when all answers are over or `max_new_tokens` steps were taken. An answer is over by the stop rule, or when the
-    context is full.
+    context is full. A step is computed when it is asked for.
+
+    Args:
+        memory: of the conversation that the only prompt belongs to.
+
+    Raises:
+        ConfigError: a prompt is longer than the language model's context.
     """
     model.eval()
-    device = next(model.parameters()).device
-    generator = None
-    if sampling.seed is not None:
-        generator = torch.Generator(device).manual_seed(sampling.seed)
-    ids, mask = _pad_left([prompt.ids for prompt in prompts], device)
-    pixels = torch.cat([prompt.pixels for prompt in prompts]).to(device)
     context = _context(model)
-    _check_length(ids.shape[1], context)
-    embeddings = model.embed(ids, pixels)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    logits, past = model.decode(embeddings, attention_mask=mask, position_ids=positions)
-    answers: list[list[int]] = [[] for _ in prompts]
-    over = [False] * len(prompts)
-    for _ in range(sampling.max_new_tokens):
-        chosen = choose(_without_placeholder(logits, model.image_token_id), sampling, generator)
-        tokens = chosen.tolist()
-        yield [None if done else token for token, done in zip(tokens, over, strict=True)]
-        for answer, token in zip(answers, tokens, strict=True):
-            answer.append(token)
-        over = [
-            done or stop.ends(answer) or len(prompt.ids) + len(answer) > context  # of its own length, not the batch's
-            for done, answer, prompt in zip(over, answers, prompts, strict=True)
-        ]
-        if all(over):
+    _check_length(max(len(prompt.ids) for prompt in prompts), context)
+    generators = _generators(prompts, sampling, next(model.parameters()).device)
+    words = [AnswerText(stop) for _ in prompts]
+    lanes = prefill(model, prompts) if memory is None else [prefill_new(model, prompts[0], memory)]
+    for count in range(1, sampling.max_new_tokens + 1):
+        tokens: list[int | None] = [None] * len(prompts)
+        for lane in lanes:
+            logits = _without_placeholder(lane.logits, model.image_token_id)
+            chosen = choose(logits, sampling, generators and [generators[row] for row in lane.rows])
+            for row, token in zip(lane.rows, chosen.tolist(), strict=True):
+                tokens[row] = token
+        yield tokens
+        going = {
+            row: token
+            for row, token in enumerate(tokens)
+            if token is not None and not _ends(words[row], stop, token) and len(prompts[row].ids) + count <= context
+        }
+        if not going or count == sampling.max_new_tokens:
             return
-        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-        positions = (positions[:, -1:] + 1).clamp(max=context - 1)  # of rows that are over and wait for the others
-        embeddings = model.embed(chosen[:, None], None)
-        logits, past = model.decode(embeddings, past, attention_mask=mask, position_ids=positions)
+        lanes = [lane for lane in lanes if any(row in going for row in lane.rows)]
+        for lane in lanes:
+            lane.keep(going)
+            lane.step(model, [going[row] for row in lane.rows])
+        if memory is not None:
+            memory.ids.append(going[0])
 
 
 def generate(
@@ -107,12 +84,22 @@ def generate(
     return answers
 
 
-def _pad_left(rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids and mask, int64[B, T]. Padding is 0, an ordinary id that the mask hides."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
+def _ends(words: AnswerText, stop: StopRule, token: int) -> bool:
+    """Whether an answer is over with its newest token; its words are looked at only where they can end it."""
+    if stop.texts:
+        words.push(token)
+    return words.over or token in stop.ids
+
+
+def _generators(prompts: Sequence[Prompt], sampling: Sampling, device: torch.device) -> list[torch.Generator] | None:
+    """One for each prompt, whose numbers depend on the seed and on that prompt alone."""
+    if sampling.seed is None or sampling.temperature == 0:
+        return None
+    found = []
+    for prompt in prompts:
+        digest = hashlib.sha256(repr((sampling.seed, prompt.number, prompt.ids)).encode()).digest()
+        found.append(torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1))
+    return found
 
 
 def _context(model: VisionLanguageModel) -> int:

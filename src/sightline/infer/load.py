@@ -16,6 +16,7 @@ from sightline.atomic import readable_directory
 from sightline.data.processor import Processor, load_processor
 from sightline.errors import CheckpointError
 from sightline.model.checkpoint import load_checkpoint, read_info
+from sightline.model.quantize import import_bitsandbytes, quantize_language, scheme_of
 from sightline.model.vlm import VisionLanguageModel
 
 
@@ -25,24 +26,33 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     template: str | None = None,
+    quantize: str | None = None,
 ) -> tuple[VisionLanguageModel, Processor]:
     """Loads a checkpoint for answering.
 
     Args:
         template: in the place of the one that it was trained with.
+        quantize: "int8" or "nf4", for the language model's linear layers but its output head.
 
     Raises:
         CheckpointError: it is missing, damaged, or was not written by Sightline.
-        ConfigError: there is no such template, or it does not go with the tokenizer.
+        ConfigError: there is no such template, or it does not go with the tokenizer; there is no such quantisation, or
+            bitsandbytes is not installed.
     """
     path = _existing(directory)
-    model, info = load_checkpoint(path, device=torch.device(device), dtype=dtype)
+    scheme = None if quantize is None else scheme_of(quantize, key="--quantize")
+    if scheme is not None:
+        import_bitsandbytes("--quantize")
+    model, info = load_checkpoint(path, device=torch.device("cpu" if scheme else device), dtype=dtype)
     processor = _processor(path, info, template)
     if processor.image_token_id != model.image_token_id:
         raise CheckpointError(
             f"{path}: the tokenizer's <image> is {processor.image_token_id}, the model's {model.image_token_id}; "
             "they are not of one checkpoint"
         )
+    if scheme is not None:  # layer by layer, so that the device never holds the model in full
+        quantize_language(model.language, scheme, device=torch.device(device), dtype=dtype, key="--quantize")
+        model.to(device)
     return model.eval(), processor
 
 

@@ -5,6 +5,7 @@ Comes in: logits of one position. Goes out: a token id for each row. Small and p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,8 +52,12 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     return chances / chances.sum(-1, keepdim=True)
 
 
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
-    """float[B, V] -> the next ids, int64[B]."""
+def choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """float[B, V] -> the next ids, int64[B]; with `generators`, each row is drawn by its own."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    return torch.multinomial(probabilities(logits, sampling), 1, generator=generator).squeeze(-1)
+    chances = probabilities(logits, sampling)
+    if generators is None:
+        return torch.multinomial(chances, 1).squeeze(-1)
+    drawn = [torch.multinomial(row, 1, generator=own) for row, own in zip(chances, generators, strict=True)]
+    return torch.cat(drawn)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ConfigError
+from sightline.model.cache import new_cache
 from sightline.model.connector import Connector
 from sightline.model.fusion import scatter_features
 from sightline.model.head import has_plain_head, states_at
@@ -51,6 +52,7 @@ class VisionLanguageModel(nn.Module):
         input_ids: Tensor,
         pixels: Tensor | None,
         *,
+        features: Tensor | None = None,
         shown: Tensor | None = None,
         ids: Sequence[str] | None = None,
     ) -> Tensor:
@@ -60,8 +62,9 @@ class VisionLanguageModel(nn.Module):
         does not run.
 
         Args:
-            shown: int64[M], which picture each place in reading order shows, numbered by first showing. Each is
-                encoded once.
+            features: float[F, K, C], what the vision part has made of pictures that come before those of `pixels`.
+            shown: int64[M], which picture each place in reading order shows, numbered by first showing, those of
+                `features` first. Each is encoded once.
             ids: names of the rows, for the message when the counts differ.
 
         Raises:
@@ -69,19 +72,23 @@ class VisionLanguageModel(nn.Module):
         """
         is_image = input_ids == self.image_token_id
         embeddings: Tensor = self.language.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
-        if pixels is None or len(pixels) == 0:
-            features = embeddings.new_zeros(0, embeddings.shape[-1])
-        else:
-            features = self.connector(_match_type(self.vision(pixels), self.connector))
-            if shown is not None and len(shown) != len(features):
-                features = features[shown]
-        return scatter_features(embeddings, features, is_image, ids=ids)
+        seen = [] if features is None else [features]
+        if pixels is not None and len(pixels):
+            seen.append(self.vision(pixels))
+        if not seen:
+            return scatter_features(embeddings, embeddings.new_zeros(0, embeddings.shape[-1]), is_image, ids=ids)
+        joined = seen[0] if len(seen) == 1 else torch.cat(seen)
+        connected = self.connector(_match_type(joined, self.connector))
+        if shown is not None and (len(seen) > 1 or len(shown) != len(connected)):
+            connected = connected[shown]
+        return scatter_features(embeddings, connected, is_image, ids=ids)
 
     def forward(
         self,
         input_ids: Tensor,
         *,
         pixels: Tensor | None = None,
+        features: Tensor | None = None,
         shown: Tensor | None = None,
         keep: Tensor | None = None,
         ids: Sequence[str] | None = None,
@@ -92,13 +99,13 @@ class VisionLanguageModel(nn.Module):
         Args:
             input_ids: int64[B, T]
             pixels: float32[N, 3, H, W], N pictures for the whole batch in reading order.
-            shown, ids: see `embed`.
+            features, shown, ids: see `embed`.
             keep: int64[n], the same positions in every row; only these pass through the output head.
             rows: how the rows lie. `attention_mask`, bool or int64[B, T], 0 at padding; `position_ids`, int64[B, T]; of
                 packed rows the positions and `packed.packing_arguments`, and no mask.
         """
         output = self.language(
-            inputs_embeds=self.embed(input_ids, pixels, shown=shown, ids=ids),
+            inputs_embeds=self.embed(input_ids, pixels, features=features, shown=shown, ids=ids),
             logits_to_keep=0 if keep is None else keep,
             use_cache=False,
             **rows,
@@ -116,7 +123,7 @@ class VisionLanguageModel(nn.Module):
 
     def decode(
         self,
-        embeddings: Tensor,
+        inputs: Tensor,
         past: Any = None,
         *,
         attention_mask: Tensor | None = None,
@@ -125,14 +132,14 @@ class VisionLanguageModel(nn.Module):
         """One step of generation: the next token's logits [B, V], and the cache to pass to the next step.
 
         Args:
-            embeddings: [B, T, D]: the whole prompt at first, from `embed`; then those of the new tokens.
-            past: what the previous step returned.
-            attention_mask: bool or int64[B, past + T], 0 at padding (on the left).
-            position_ids: int64[B, T]
+            inputs: embeddings [B, T, D] from `embed`, or token ids int64[B, T] without a placeholder.
+            past: what the previous step returned. It changes in place.
+            attention_mask: bool or int64[B, past + T], 0 at padding (on the left); none without padding.
+            position_ids: int64[B, T]; those after the past's if not given.
         """
         output = self.language(
-            inputs_embeds=embeddings,
-            past_key_values=past,
+            **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
+            past_key_values=new_cache(self.language.config) if past is None else past,
             attention_mask=attention_mask,
             position_ids=position_ids,
             logits_to_keep=1,

@@ -1,0 +1,124 @@
+"""Rows that go through the language model together.
+
+Comes in: prompts. Goes out: `Lane`s, which know the logits of the next token of each of their rows and take the tokens
+that were chosen. Every prompt is computed in its own length, together with those of the same length; then all share
+one cache, padded on the left and masked. A row that is over leaves it. Does not know when that is, nor how tokens are
+chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.infer.memory import Memory
+from sightline.model.cache import drop_first, stack, stackable
+from sightline.model.vlm import VisionLanguageModel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """One prompt.
+
+    Attributes:
+        ids: with K placeholders per picture.
+        pixels: float32[N, 3, H, W], of the pictures (with a `Memory`: of those that it does not know).
+        number: tells prompts apart whose answers are drawn with one seed.
+    """
+
+    ids: list[int]
+    pixels: Tensor
+    number: int = 0
+
+
+@dataclass
+class Lane:
+    """Rows with one cache.
+
+    Attributes:
+        rows: the numbers of the prompts, in the order of the cache's rows.
+        padding: positions of the cache before each row's first.
+        logits: [len(rows), V], of the next token.
+    """
+
+    rows: list[int]
+    padding: list[int]
+    cache: Any
+    logits: Tensor
+
+    def step(self, model: VisionLanguageModel, tokens: Sequence[int]) -> None:
+        """Takes one token per row."""
+        ids = torch.tensor(tokens, device=self.logits.device)[:, None]
+        mask = positions = None
+        if any(self.padding):
+            length = self.cache.get_seq_length()
+            padding = torch.tensor(self.padding, device=ids.device)[:, None]
+            mask = torch.arange(length + 1, device=ids.device) >= padding
+            positions = length - padding
+        self.logits, self.cache = model.decode(ids, self.cache, attention_mask=mask, position_ids=positions)
+
+    def keep(self, rows: Container[int]) -> None:
+        """Lets all rows but these go, and the positions that only they had. At least one row stays."""
+        places = compacted([place for place, row in enumerate(self.rows) if row in rows])
+        if len(places) == len(self.rows):
+            return
+        self.cache.batch_select_indices(torch.tensor(places, device=self.logits.device))
+        self.rows = [self.rows[place] for place in places]
+        self.padding = [self.padding[place] for place in places]
+        unused = min(self.padding)
+        if unused and drop_first(self.cache, unused):
+            self.padding = [count - unused for count in self.padding]
+
+
+def compacted(places: Sequence[int]) -> list[int]:
+    """Which place's row each of the first `len(places)` places is to hold, so that the fewest rows move: the last do.
+
+    Args:
+        places: those that stay, rising.
+    """
+    late = [place for place in places if place >= len(places)]
+    staying = set(places)
+    return [place if place in staying else late.pop() for place in range(len(places))]
+
+
+def prefill(model: VisionLanguageModel, prompts: Sequence[Prompt]) -> list[Lane]:
+    """Takes prompts in: one lane, or one per prompt where the model's cache cannot hold rows of different lengths."""
+    device = next(model.parameters()).device
+    together = len(prompts) == 1 or stackable(model.language.config)
+    groups: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        groups.setdefault(len(prompt.ids) if together else row, []).append(row)
+    ids = torch.tensor([[token for prompt in prompts for token in prompt.ids]], device=device)
+    pixels = torch.cat([prompt.pixels for prompt in prompts]).to(device)
+    embeddings = torch.split(model.embed(ids, pixels)[0], [len(prompt.ids) for prompt in prompts])
+    lanes = []
+    for rows in groups.values():
+        logits, cache = model.decode(torch.stack([embeddings[row] for row in rows]))
+        lanes.append(Lane(rows=rows, padding=[0] * len(rows), cache=cache, logits=logits))
+    return [_merged(lanes, prompts, model.language.config)] if together else lanes
+
+
+def _merged(lanes: list[Lane], prompts: Sequence[Prompt], config: Any) -> Lane:
+    if len(lanes) == 1:
+        return lanes[0]
+    rows = [row for lane in lanes for row in lane.rows]
+    longest = max(len(prompt.ids) for prompt in prompts)
+    return Lane(
+        rows=rows,
+        padding=[longest - len(prompts[row].ids) for row in rows],
+        cache=stack([lane.cache for lane in lanes], config),
+        logits=torch.cat([lane.logits for lane in lanes]),
+    )
+
+
+def prefill_new(model: VisionLanguageModel, prompt: Prompt, memory: Memory) -> Lane:
+    """Takes in what a conversation's prompt has beyond its memory, which then knows the whole prompt."""
+    embeddings = memory.embed(model, prompt.ids, prompt.pixels)
+    known = memory.resume(prompt.ids)
+    logits, memory.cache = model.decode(embeddings[:, known:], memory.cache)
+    memory.ids = list(prompt.ids)
+    return Lane(rows=[0], padding=[0], cache=memory.cache, logits=logits)
