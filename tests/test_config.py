@@ -124,7 +124,14 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_fingerprint_ignores_where_and_how_fast_but_not_what(recipe_file: Path) -> None:
     mark = fingerprint(load_recipe(recipe_file))
-    for same in ("output=elsewhere", "train.micro_batch=2", "train.workers=3", "train.save_every=7"):
+    for same in (
+        "output=elsewhere",
+        "train.micro_batch=2",
+        "train.workers=3",
+        "train.save_every=7",
+        "train.feature_cache=features",
+        "train.feature_cache_policy=always",
+    ):
         assert fingerprint(load_recipe(recipe_file, [same])) == mark
     for other in ("seed=1", "train.lr.connector=2e-3", "train.batch=64", "template=plain"):
         assert fingerprint(load_recipe(recipe_file, [other])) != mark

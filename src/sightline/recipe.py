@@ -106,6 +106,11 @@ class TrainSpec(Spec):
     take such rows is given padded batches."""
     row_length: Annotated[int, Field(ge=1)] = 4096
     """Positions of a packed row; a longer sample has a row to itself."""
+    feature_cache: str | None = None
+    """A directory for what the frozen encoder makes of each picture, shared by epochs and runs. Like `packing` it
+    changes speed, never the result beyond rounding."""
+    feature_cache_policy: Literal["auto", "always"] = "auto"
+    """`auto`: the cache is used where a short measurement at the start says that this run ends sooner with it."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Fraction of the steps over which the rate rises linearly from zero."""
@@ -140,6 +145,8 @@ class TrainSpec(Spec):
             raise ValueError("give exactly one of epochs and steps")
         if self.micro_batch is not None and self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
+        if self.feature_cache is not None and "vision" in self.lr:
+            raise ValueError("feature_cache keeps what a frozen encoder sees, but lr has a rate for vision; remove one")
         if self.lora is not None and "language" not in self.lr:
             raise ValueError("lora adapts the language model, but lr has no rate for language; add lr.language")
         if self.quantize is not None and "language" in self.lr and self.lora is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,16 +78,52 @@ def test_each_picture_is_there_once_and_shown_wherever_it_occurs() -> None:
         assert batch.shown.tolist() == [0, 1, 2, 1, 2]
 
 
+def seen(length: int, *, pictures: tuple[str, ...]) -> Example:
+    """An example whose pictures are encoded already: to as many letters as their names have."""
+    features = tuple(torch.full((2, 5), float(len(one)), dtype=torch.bfloat16) for one in pictures)
+    whole = example(length, trained=1, pictures=pictures)
+    return replace(whole, pixels=torch.zeros(0, 3, 4, 4), features=features)
+
+
+def test_features_take_the_place_of_pixels() -> None:
+    rows = [seen(3, pictures=("a", "bb")), example(4, trained=1), seen(5, pictures=("bb", "ccc"))]
+    for batch in (pack(rows), pad(rows, pad_id=PAD)):
+        assert batch.pixels is None
+        assert batch.features is not None
+        assert (batch.features.shape, batch.features.dtype) == ((3, 2, 5), torch.bfloat16)
+        assert batch.features[:, 0, 0].tolist() == [1.0, 2.0, 3.0]
+        assert batch.shown.tolist() == [0, 1, 1, 2]
+
+
+def test_pictures_with_features_come_before_those_with_pixels() -> None:
+    rows = [
+        example(3, trained=1, pictures=("a", "bb")),
+        seen(3, pictures=("dddd", "bb", "ccc")),
+        example(3, trained=1, pictures=("ccc", "eeeee", "dddd")),
+    ]
+    batch = pack(rows)
+    assert batch.features is not None
+    assert batch.pixels is not None
+    assert batch.features[:, 0, 0].tolist() == [4.0, 3.0]
+    assert batch.pixels[:, 0, 0, 0].tolist() == [1.0, 2.0, 5.0]
+    numbers = [*batch.features[:, 0, 0].tolist(), *batch.pixels[:, 0, 0, 0].tolist()]
+    assert [numbers[place] for place in batch.shown.tolist()] == [1, 2, 4, 2, 3, 3, 5, 4]
+
+
 def test_text_alone_has_no_pixels() -> None:
     batch = pack([example(3, trained=1), example(4, trained=1)])
     assert batch.pixels is None
+    assert batch.features is None
     assert batch.shown.tolist() == []
 
 
 def test_a_batch_moves_to_another_device_whole() -> None:
-    for made in (pack(EXAMPLES[:3]), pad(EXAMPLES[:3], pad_id=PAD)):
+    features = tuple(torch.zeros(16, 32) for _ in EXAMPLES[0].pictures)
+    rows = [replace(EXAMPLES[0], features=features), *EXAMPLES[1:3]]
+    for made in (pack(rows), pad(rows, pad_id=PAD)):
         batch = made.to(torch.device("meta"))
-        tensors = (batch.input_ids, batch.labels, batch.attention_mask, batch.position_ids, batch.pixels, batch.shown)
+        names = ("input_ids", "labels", "attention_mask", "position_ids", "features", "pixels", "shown")
+        tensors = [getattr(batch, name) for name in names]
         assert {tensor.device.type for tensor in tensors if tensor is not None} == {"meta"}
         assert sum(tensor is None for tensor in tensors) == 1
         assert (batch.ids, batch.lengths) == (("t0", "t1", "t2"), made.lengths)

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from sightline.data import image as gateway
-from sightline.data.image import REFUSALS, check_image, jpeg_scale, open_image, to_rgb
+from sightline.data.image import REFUSALS, check_image, jpeg_scale, open_image, read_image_file, to_rgb
 from sightline.errors import DataError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -195,12 +195,16 @@ def root(tmp_path: Path) -> Path:
 )
 def test_only_regular_files_below_the_root_are_opened(root: Path, path: str, reason: str) -> None:
     assert reason_of(path, root=root) == reason
+    with pytest.raises(DataError) as caught:
+        read_image_file(path, root=root)
+    assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("path", ["a.png", "sub/b.png", "inside.png", "./a.png"])
 def test_a_file_below_the_root_is_opened(root: Path, path: str) -> None:
     assert open_image(path, root=root).size == (64, 48)
     assert check_image(path, root=root) == (64, 48)
+    assert read_image_file(path, root=root) == (root / path).read_bytes()
 
 
 def test_a_file_that_the_user_named_needs_no_root(root: Path) -> None:
@@ -208,6 +212,11 @@ def test_a_file_that_the_user_named_needs_no_root(root: Path) -> None:
     assert reason_of(root / "pipe.png") == "image_not_a_file"
     assert reason_of("/dev/zero") == "image_not_a_file"
     assert reason_of("a\0b") == "image_missing"
+
+
+def test_no_more_of_a_file_is_read_than_a_picture_may_have(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "MAX_BYTES", 100)
+    assert read_image_file("a.png", root=root) == (root / "a.png").read_bytes()[:101]
 
 
 def test_a_file_without_permission_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

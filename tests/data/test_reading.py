@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sightline.data import reading
-from sightline.data.reading import Record, read_records
+from sightline.data.reading import Record, parse_record, read_records
 from sightline.errors import DataError
 
 
@@ -20,7 +20,12 @@ def written(folder: Path, content: str | bytes, name: str = "data.json") -> Path
 
 
 def records(folder: Path, content: str | bytes) -> list[Record]:
-    return list(read_records(written(folder, content)))
+    """The records; each is found again by its bytes."""
+    path = written(folder, content)
+    found, raw = list(read_records(path)), path.read_bytes()
+    again = [parse_record(raw[one.at.start : one.at.end], file=one.file, at=one.at).value for one in found]
+    assert repr(again) == repr([one.value for one in found])  # by their spelling, as NaN is not NaN
+    return found
 
 
 @pytest.mark.parametrize(

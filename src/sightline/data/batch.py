@@ -27,8 +27,10 @@ class Batch:
         labels: int64[B, T], `IGNORE` where nothing is learnt, as at the first position of every sample.
         attention_mask: int64[B, T], 0 on padding; None for a packed row.
         position_ids: int64[1, T], from 0 in every sample; None for padded ones.
-        pixels: float32[N, 3, H, W], each picture once, in the order of its first showing; None when there are none.
-        shown: int64[M], for each place that shows a picture, in reading order, which one.
+        features: float[F, K, C], what a frozen encoder makes of the first F pictures; None when there are none.
+        pixels: float32[N, 3, H, W], the other pictures, which are still to be encoded; None when there are none.
+        shown: int64[M], for each place that shows a picture, in reading order, which of the F + N. Each is there once,
+            those of a kind in the order of their first showing.
     """
 
     ids: tuple[str, ...]
@@ -37,6 +39,7 @@ class Batch:
     labels: Tensor
     attention_mask: Tensor | None
     position_ids: Tensor | None
+    features: Tensor | None
     pixels: Tensor | None
     shown: Tensor
 
@@ -66,7 +69,7 @@ class Batch:
         return self._mapped(Tensor.pin_memory)
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        names = ("input_ids", "labels", "attention_mask", "position_ids", "pixels", "shown")
+        names = ("input_ids", "labels", "attention_mask", "position_ids", "features", "pixels", "shown")
         found: dict[str, Any] = {name: getattr(self, name) for name in names}
         changed: dict[str, Any] = {name: change(tensor) for name, tensor in found.items() if tensor is not None}
         return replace(self, **changed)
@@ -112,17 +115,20 @@ def _predictable(labels: Tensor) -> Tensor:
 
 
 def _pictures(examples: Sequence[Example]) -> dict[str, Any]:
-    """`pixels` and `shown`: a picture that occurs again, by its name, is not there again."""
-    place: dict[str, int] = {}
-    pixels: list[Tensor] = []
-    shown: list[int] = []
+    """`features`, `pixels` and `shown`: a picture that occurs again, by its name, is not there again."""
+    features: dict[str, Tensor] = {}
+    pixels: dict[str, Tensor] = {}
     for example in examples:
-        for name, picture in zip(example.pictures, example.pixels, strict=True):
-            if name not in place:
-                place[name] = len(pixels)
-                pixels.append(picture)
-            shown.append(place[name])
-    return {"pixels": torch.stack(pixels) if pixels else None, "shown": torch.tensor(shown, dtype=torch.int64)}
+        kind, tensors = (pixels, example.pixels) if example.features is None else (features, example.features)
+        for name, tensor in zip(example.pictures, tensors, strict=True):
+            if name not in features and name not in pixels:
+                kind[name] = tensor
+    place = {name: number for number, name in enumerate([*features, *pixels])}
+    return {
+        "features": torch.stack([*features.values()]) if features else None,
+        "pixels": torch.stack([*pixels.values()]) if pixels else None,
+        "shown": torch.tensor([place[name] for example in examples for name in example.pictures], dtype=torch.int64),
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

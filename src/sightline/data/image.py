@@ -1,9 +1,8 @@
 """The one gateway for pixels: nothing else in the project opens a picture.
 
 Comes in: a file below a named root, a file that the user named, or bytes. Goes out: an RGB picture as a viewer shows
-it, or `DataError` with a stable reason (the keys of `REFUSALS`); then float32 pixels under the checkpoint's policy.
-Limits are checked on the header, before anything is decoded. Messages are ours and constant per reason: Pillow's own
-words and warnings never leave here.
+it, or `DataError` with a stable reason (the keys of `REFUSALS`). Limits are checked on the header, before anything is
+decoded. Messages are ours and constant per reason: Pillow's own words and warnings never leave here.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from sightline.errors import DataError
@@ -43,8 +40,6 @@ MAX_PROGRESSIVE_PIXELS = 50_000_000
 """The same for progressive JPEG, whose decoder holds 6 bytes for each pixel of the header: 300 MB here."""
 MAX_JPEG_SCANS = 100
 """Scans of a progressive JPEG. Encoders write about 10; each one in a hostile file costs a pass over all pixels."""
-MAX_CANVAS_SIDE = 4096
-"""Longest side that `ImageTransform` pads as it is, so that 8192 x 82 never becomes a square of 268 MB."""
 
 REFUSALS = {
     "image_missing": "there is no such file; check the path and the image root",
@@ -93,9 +88,6 @@ _TOO_MUCH = (Image.DecompressionBombError, MemoryError)
 _FILTERS = threading.Lock()
 
 
-# ---- bytes -> an RGB picture -----------------------------------------------------------------------------------------
-
-
 def open_image(source: str | Path | bytes, *, root: Path | None = None) -> Image.Image:
     """A picture in RGB, upright, transparency composited on white. A JPEG above `MAX_PIXELS` comes smaller.
 
@@ -121,6 +113,15 @@ def open_image(source: str | Path | bytes, *, root: Path | None = None) -> Image
             raise _refused(name, "image_unreadable") from None
     image.info = {}  # nobody shall turn it again
     return image
+
+
+def read_image_file(source: str | Path, *, root: Path | None = None) -> bytes:
+    """A picture's file as it is, one byte more than `MAX_BYTES` at most. `DataError` when there is none to read."""
+    try:
+        with _open_file(source, root) as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError:
+        raise _refused(_name(source), "image_unreadable") from None
 
 
 def check_image(source: str | Path | bytes, *, root: Path | None = None) -> tuple[int, int]:
@@ -237,7 +238,7 @@ def _open_file(source: str | Path, root: Path | None) -> BinaryIO:
     """A regular file, opened; never waits on a pipe or a device."""
     name = _name(source)
     try:
-        path = Path(source) if root is None else _inside(source, root)
+        path = source if root is None else _inside(source, root)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError:
         raise _refused(name, "image_permission") from None
@@ -249,13 +250,14 @@ def _open_file(source: str | Path, root: Path | None) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _inside(source: str | Path, root: Path) -> Path:
+def _inside(source: str | Path, root: Path) -> str:
     """The path below the root, links followed. One that climbs is refused even if it comes back."""
-    path, base = Path(source), root.resolve()
-    if path.is_absolute() or ".." in path.parts or "\0" in str(path):
+    path = os.fspath(source)
+    if os.path.isabs(path) or ".." in path.split("/") or "\0" in path:  # noqa: PTH117  a Path for each costs more
         raise _refused(_name(source), "image_path_outside_root")
-    resolved = (base / path).resolve()
-    if not resolved.is_relative_to(base):
+    base = os.path.realpath(root)
+    resolved = os.path.realpath(f"{base}/{path}")
+    if resolved != base and not resolved.startswith(base.rstrip("/") + "/"):
         raise _refused(_name(source), "image_path_outside_root")
     return resolved
 
@@ -272,69 +274,3 @@ def _name(source: str | Path | bytes) -> str:
 
 def _refused(name: str, reason: str) -> DataError:
     return DataError(f"{name}: {REFUSALS[reason]}", reason=reason)
-
-
-# ---- an RGB picture -> pixels for a model ----------------------------------------------------------------------------
-
-
-def pad_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
-    """The picture in the middle of a square of its longer side; an odd pixel falls to the right or below.
-
-    LLaVA's `expand2square` (llava/mm_utils.py).
-    """
-    if image.width == image.height:
-        return image
-    side = max(image.size)
-    canvas = Image.new("RGB", (side, side), color)
-    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return canvas
-
-
-def resized_sides(width: int, height: int, size: int) -> tuple[int, int]:
-    """Width and height when the shorter side becomes `size`; the longer one is cut to a whole number.
-
-    transformers' `get_resize_output_image_size`, which CLIP's processor uses.
-    """
-    if width <= height:
-        return size, int(size * height / width)
-    return int(size * width / height), size
-
-
-def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
-    """The shorter side to `size`, then the middle of the longer, from floor((side - size) / 2) on, as CLIP's does."""
-    resized = image.resize(resized_sides(*image.size, size), Image.Resampling.BICUBIC)
-    left, top = (resized.width - size) // 2, (resized.height - size) // 2
-    return resized.crop((left, top, left + size, top + size))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageTransform:
-    """How a checkpoint's pictures become pixels.
-
-    `pad`: to a square in the mean colour, as LLaVA-1.5's stage 2. `crop`: the shorter side to `size`, the middle of the
-    longer, as its stage 1. Resizing is bicubic on 8-bit channels.
-    """
-
-    policy: Literal["pad", "crop"]
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    @property
-    def pad_color(self) -> tuple[int, int, int]:
-        """The mean in 8 bits, cut to whole numbers: (122, 116, 104) for CLIP, as in LLaVA's train.py."""
-        red, green, blue = (int(channel * 255) for channel in self.mean)
-        return red, green, blue
-
-    def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """RGB -> float32[3, size, size], normalised."""
-        assert image.mode == "RGB", image.mode
-        if self.policy == "pad":
-            if max(image.size) > MAX_CANVAS_SIDE:
-                image = image.reduce(-(-max(image.size) // MAX_CANVAS_SIDE))
-            image = pad_to_square(image, self.pad_color)
-        square = resize_and_crop(image, self.size)
-        # In transformers' order and precision, so that the numbers are the same to the last bit.
-        pixels = (np.asarray(square) * (1 / 255)).astype(np.float32)
-        normalised = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return np.ascontiguousarray(normalised.transpose(2, 0, 1))

@@ -21,11 +21,12 @@ Reasons of a `Rejection`, besides those of `reading`: `sample_not_object`, `unkn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from sightline.data.ids import Ids, numbered
 from sightline.data.reading import Record, SampleError, read_records
 from sightline.data.sample import ImageRef, Rejection, Sample, Turn, canonical_content
 from sightline.data.values import check_keys, checked_text, show
@@ -75,34 +76,36 @@ def read_samples(
 
 def iterate_samples(path: Path, *, number_repeated_ids: bool = False) -> Iterator[Sample | Rejection]:
     """The same one by one, good and bad in the file's order: whoever wants the first five reads no further."""
-    places: dict[str, str] = {}
+    ids = Ids(number_repeated=number_repeated_ids)
     for record in read_records(Path(path)):
         try:
-            sample = _parse(record)
-            if number_repeated_ids:
-                sample = replace(sample, id=_free_id(sample.id, places))
-            if sample.id in places:
-                raise SampleError(
-                    "id", "id_duplicate", found=f"{show(sample.id)}, as in {places[sample.id]}",
-                    expected="an id of its own", fix="rename one of them, or delete it if it is a copy",
-                )  # fmt: skip
+            sample = parse_sample(record)
+            number = ids.claim(sample.id, place=sample.source)
         except SampleError as error:
-            yield Rejection(
-                file=record.file,
-                line=record.line,
-                index=record.index,
-                key=error.key,
-                reason=error.reason,
-                message=f"{record.place}: {error}",
-                id=_readable_id(record.value),
-            )
-            continue
-        places[sample.id] = sample.source
-        yield sample
+            yield rejection(record, error)
+        else:
+            yield replace(sample, id=numbered(sample.id, number))
 
 
-def _parse(record: Record) -> Sample:
-    """Check everything about a record that can be checked without opening a picture."""
+def rejection(record: Record, error: SampleError) -> Rejection:
+    """Of a record that is no sample, or has the id of another one."""
+    return Rejection(
+        file=record.file,
+        line=record.line,
+        index=record.index,
+        key=error.key,
+        reason=error.reason,
+        message=f"{record.place}: {error}",
+        id=_readable_id(record.value),
+    )
+
+
+def parse_sample(record: Record) -> Sample:
+    """Check everything about a record that can be checked for itself and without opening a picture.
+
+    Raises:
+        SampleError: it is no sample.
+    """
     if record.fault is not None:
         raise record.fault
     value = record.value
@@ -138,14 +141,6 @@ def _readable_id(value: object) -> str | None:
         return _identity(value) if isinstance(value, dict) else None
     except SampleError:
         return None
-
-
-def _free_id(wanted: str, taken: Collection[str]) -> str:
-    number, name = 1, wanted
-    while name in taken:
-        number += 1
-        name = f"{wanted}#{number}"
-    return name
 
 
 def _named_images(sample: dict[str, object]) -> list[str] | None:

@@ -17,9 +17,11 @@ from PIL import Image
 from torch import Tensor
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
+from sightline.data.feature_store import StoredPictures
 from sightline.data.hub_processor import save_hub_processor
-from sightline.data.image import ImageTransform, open_image
+from sightline.data.image import open_image
 from sightline.data.piece_scores import order_merges_by_score
+from sightline.data.pixels import ImageTransform
 from sightline.data.sample import Sample, Turn
 from sightline.data.template import build_template
 from sightline.data.tokens import Encoded, EncodedSegment, SegmentEncoder, Truncated, truncate
@@ -38,6 +40,7 @@ class Example:
         labels: int64[T], the id where it is trained on, -100 elsewhere; not shifted.
         pixels: float32[N, 3, H, W], the sample's pictures in reading order; N may be 0.
         pictures: N names; equal names are the same picture.
+        features: N tensors float[K, C], what a frozen encoder makes of the pictures; then there are no pixels.
     """
 
     id: str
@@ -45,6 +48,7 @@ class Example:
     labels: Tensor
     pixels: Tensor
     pictures: tuple[str, ...]
+    features: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,15 +125,23 @@ class Processor:
         """What `encode` makes ids and labels of, segment by segment, before anything is cut. `DataError` as there."""
         return list(self._encoder.pieces(self.template.render(sample), image_tokens=self.settings.image_tokens))
 
-    def example(self, sample: Sample, *, root: Path | None) -> Example:
-        """A sample with its pictures, which lie under `root`. `DataError` as in `encode` and `open_image`."""
+    def example(self, sample: Sample, *, root: Path | None, stored: StoredPictures | None = None) -> Example:
+        """A sample with its pictures, which lie under `root`. `DataError` as in `encode` and `open_image`.
+
+        Args:
+            stored: knows pictures by their names; of a sample whose pictures it has all, none is opened.
+        """
         encoded = self.encode(sample)
+        pictures = tuple(picture_name(path, root) for path in sample.images)
+        features = None if stored is None else stored.all_of(pictures)
+        opened = [open_image(path, root=root) for path in sample.images] if features is None else []
         return Example(
             id=sample.id,
             input_ids=torch.tensor(encoded.ids),
             labels=torch.tensor(encoded.labels),
-            pixels=self.pixels([open_image(path, root=root) for path in sample.images]),
-            pictures=tuple(f"{root}:{path}" for path in sample.images),
+            pixels=self.pixels(opened),
+            pictures=pictures,
+            features=features,
         )
 
     def prompt(self, turns: Sequence[Turn], *, system: str | None = None) -> list[int]:
@@ -161,6 +173,11 @@ class Processor:
         """The settings, as JSON has them, for the checkpoint's own file."""
         settings = asdict(self.settings)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def picture_name(path: str, root: Path | None) -> str:
+    """What a picture is called in examples and batches."""
+    return f"{root}:{path}"
 
 
 def add_image_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -1,8 +1,8 @@
 """JSON and JSONL files, one record at a time and in bounded memory.
 
-Comes in: a path. Goes out: `Record`s, each with its place in the file. Whether the file is one JSON list or JSONL
-(one JSON value after another) is decided by its first character, never by its name. Knows nothing of what a record
-means.
+Comes in: a path. Goes out: `Record`s, each with its place in the file, by which `parse_record` makes it again. Whether
+the file is one JSON list or JSONL (one JSON value after another) is decided by its first character, never by its name.
+Knows nothing of what a record means.
 
 Two kinds of trouble, because after the second kind nobody knows where the next record starts:
 
@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from sightline.errors import DataError
 
@@ -42,20 +42,40 @@ class SampleError(DataError):
         self.key = key
 
 
+class Place(NamedTuple):
+    """Where a record lies: its bytes from `start` to before `end`, its line, the element of the list that it is."""
+
+    start: int
+    end: int
+    line: int
+    element: int | None
+
+    def within(self, file: str) -> str:
+        """`data.jsonl:12`, or `data.json:1[12]` for element 12 of a list that starts it on line 1."""
+        return f"{file}:{self.line}" + ("" if self.element is None else f"[{self.element}]")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One value of the file. `line` counts from 1; `index` counts the elements of a JSON list from 0, None in JSONL."""
 
     file: str
-    line: int
-    index: int | None
+    at: Place
     value: object
     fault: SampleError | None
 
     @property
+    def line(self) -> int:
+        return self.at.line
+
+    @property
+    def index(self) -> int | None:
+        return self.at.element
+
+    @property
     def place(self) -> str:
-        """`data.jsonl:12`, or `data.json:1[12]` for element 12 of a list that starts it on line 1."""
-        return f"{self.file}:{self.line}" + ("" if self.index is None else f"[{self.index}]")
+        """See `Place.within`."""
+        return self.at.within(self.file)
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -71,14 +91,24 @@ def read_records(path: Path) -> Iterator[Record]:
         if first and first not in "[{":
             raise window.error("json_invalid", 'found text that is not JSON, expected "[" or "{"; check the path')
         count = 0
-        for line, value, fault in _list_elements(window) if first == "[" else _lines(window):
-            index = count if first == "[" else None
-            yield Record(file=name, line=line, index=index, value=value, fault=fault)
+        for start, end, line, value, fault in _list_elements(window) if first == "[" else _lines(window):
+            at = Place(start, end, line, count if first == "[" else None)
+            yield Record(file=name, at=at, value=value, fault=fault)
             count += 1
     if not count:
         raise DataError(
             f"{name}: found no samples, expected at least one; check how the file was made", reason="file_empty"
         )
+
+
+def parse_record(raw: bytes, *, file: str, at: Place) -> Record:
+    """A record that `read_records` has found in `file`, from its bytes. `ValueError` when they are not a record's."""
+    text = raw.decode()
+    json_reader = _StrictJSON()
+    value, end = json_reader.decode(text, 0)
+    if end != len(text):
+        raise ValueError(f"{len(text) - end} characters after the record")
+    return Record(file=file, at=at, value=value, fault=json_reader.fault)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -93,7 +123,8 @@ def _open(path: Path) -> BinaryIO:
         raise DataError(f"{path}: cannot be opened; check its permissions", reason="file_unreadable") from None
 
 
-_Item = tuple[int, object, SampleError | None]
+_Item = tuple[int, int, int, object, SampleError | None]
+"""First byte, the byte after the last, line, value, fault."""
 
 
 def _lines(window: _Window) -> Iterator[_Item]:
@@ -125,18 +156,19 @@ def _list_elements(window: _Window) -> Iterator[_Item]:
 
 
 class _Window:
-    """The stretch of the file that is in memory. `text[at:]` is still to be read; `line` is the line of `text[at]`."""
+    """The stretch of the file that is in memory. `text[at:]` is yet to be read; `text[at]` is at `byte`, in `line`."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
         self.text, self.at, self.line = "", 0, 1
         self.ended = False
         self._file = file
-        self._bytes_before = 0  # of the file, in front of `text`
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._json = _StrictJSON()
         self._grow()
-        self.at = int(self.text.startswith("\ufeff"))  # a byte order mark, as Windows editors leave it
+        self.byte = 0
+        if self.text.startswith("\ufeff"):  # a byte order mark, as Windows editors leave it
+            self._advance(1)
 
     def peek(self) -> str:
         """Go past white space; the character found there, or "" at the end of the file."""
@@ -150,7 +182,7 @@ class _Window:
 
     def skip(self) -> None:
         """Go past one character, which is no line end."""
-        self.at += 1
+        self._advance(self.at + 1)
 
     def take(self) -> _Item:
         """Read the JSON value at `at`: its line, the value, and its fault if it has one."""
@@ -170,18 +202,17 @@ class _Window:
                 if end - self.at > MAX_RECORD_CHARS:
                     raise self._too_long()
                 if end < len(self.text) or self.ended:
-                    item = (self.line, value, self._json.fault)
+                    start, line = self.byte, self.line
                     self._advance(end)
-                    return item
+                    return start, self.byte, line, value, self._json.fault
             self._grow()
 
     def error(self, reason: str, words: str) -> DataError:
         return DataError(f"{self.name}:{self.line}: {words}", reason=reason)
 
     def truncated(self) -> DataError:
-        start = self._bytes_before + len(self.text[: self.at].encode())
-        words = f"the file ends inside the sample that starts at byte {start}; write it again, or drop what follows"
-        return self.error("json_truncated", f"{words} byte {start}")
+        words = f"the file ends inside the sample that starts at byte {self.byte}; write it again, or drop what follows"
+        return self.error("json_truncated", f"{words} byte {self.byte}")
 
     def _too_long(self) -> DataError:
         return self.error(
@@ -201,12 +232,13 @@ class _Window:
         )
 
     def _advance(self, end: int) -> None:
-        self.line += self.text.count("\n", self.at, end)
+        passed = self.text[self.at : end]
+        self.line += passed.count("\n")
+        self.byte += len(passed) if passed.isascii() else len(passed.encode())
         self.at = end
 
     def _grow(self) -> None:
         """Forget what was read; read as much again as is left, so that a long record costs a logarithm of reads."""
-        self._bytes_before += len(self.text[: self.at].encode())
         rest = self.text[self.at :]
         wanted = max(CHUNK_BYTES, len(rest))
         raw = self._file.read(wanted)

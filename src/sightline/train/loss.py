@@ -38,9 +38,7 @@ def token_losses(model: VisionLanguageModel, batch: Batch) -> tuple[Tensor, Tens
         float32[n] losses in nats, and int64[n], the sample that each belongs to, as a number in the batch.
     """
     keep = predicting_positions(batch.labels)
-    logits = model(
-        batch.input_ids, pixels=batch.pixels, shown=batch.shown, keep=keep, ids=_row_names(batch), **_rows(batch)
-    )
+    logits = model(batch.input_ids, keep=keep, **_shown(batch), **_rows(batch))
     targets = batch.labels[:, keep + 1]
     trained = targets != IGNORE
     losses = functional.cross_entropy(logits[trained].float(), targets[trained], reduction="none")
@@ -53,7 +51,7 @@ def loss_sum(model: VisionLanguageModel, batch: Batch) -> Tensor:
         return torch.zeros((), device=batch.input_ids.device)
     if not model.plain_head:
         return token_losses(model, batch)[0].sum()
-    embeddings = model.embed(batch.input_ids, batch.pixels, shown=batch.shown, ids=_row_names(batch))
+    embeddings = model.embed(batch.input_ids, **_shown(batch))
     trained = batch.labels != IGNORE
     states = model.states(embeddings, trained.roll(-1, dims=1), **_rows(batch))  # no sample's first position is trained
     head = model.language.get_output_embeddings()
@@ -67,5 +65,7 @@ def _rows(batch: Batch) -> dict[str, Any]:
     return {"position_ids": batch.position_ids, **packing_arguments(batch.lengths)}
 
 
-def _row_names(batch: Batch) -> tuple[str, ...]:
-    return batch.ids if batch.position_ids is None else (", ".join(batch.ids),)
+def _shown(batch: Batch) -> dict[str, Any]:
+    """The batch's pictures, and what its rows are called, as the model wants it said."""
+    names = batch.ids if batch.position_ids is None else (", ".join(batch.ids),)
+    return {"pixels": batch.pixels, "features": batch.features, "shown": batch.shown, "ids": names}

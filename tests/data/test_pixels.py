@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.data.image import ImageTransform, open_image, pad_to_square, resized_sides
+from sightline.data.image import open_image
+from sightline.data.pixels import (
+    ImageTransform,
+    level_values,
+    pad_and_resize,
+    pad_to_square,
+    part_of_side,
+    resize_and_crop,
+    resized_sides,
+)
 
 RECORDED = Path(__file__).parents[3] / "shared" / "parity"
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -102,3 +111,60 @@ def test_the_longest_accepted_picture_costs_no_square_of_its_length(
     pixels = transform(policy)(picture)
     assert all(max(size) <= 4096 for size in made)
     assert pixels[0, 28, 28] > pixels[0, 5, 28] + 0.5 if policy == "pad" else pixels[0].std() < 1e-5
+
+
+SIDES = [
+    (640, 480),
+    (480, 640),
+    (500, 375),
+    (640, 427),
+    (427, 640),
+    (333, 100),
+    (100, 333),
+    (56, 56),
+    (57, 200),
+    (9, 31),
+]
+
+
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("size", [56, 57, 96])
+def test_what_is_cut_off_is_not_made_and_the_rest_is_the_same_to_the_last_bit(
+    sides: tuple[int, int], size: int
+) -> None:
+    picture = noise(*sides)
+    width, height = resized_sides(*sides, size)
+    left, top = (width - size) // 2, (height - size) // 2
+    whole = picture.resize((width, height), Image.Resampling.BICUBIC)
+    assert np.array_equal(resize_and_crop(picture, size), whole.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("size", [56, 57, 96])
+def test_padding_between_the_passes_is_padding_before_them(sides: tuple[int, int], size: int) -> None:
+    picture = noise(*sides)
+    padded = pad_to_square(picture, (122, 116, 104)).resize((size, size), Image.Resampling.BICUBIC)
+    assert np.array_equal(pad_and_resize(picture, size, (122, 116, 104)), padded)
+
+
+@pytest.mark.parametrize(
+    ("side", "resized", "start", "size", "part"),
+    [
+        (640, 448, 56, 336, (80.0, 560.0)),
+        (500, 448, 56, 336, (62.5, 437.5)),
+        (480, 336, 0, 336, (0.0, 480.0)),
+        (640, 503, 83, 336, None),  # 105.606...
+        (2**25 + 1, 2**25 + 1, 0, 2**25 + 1, None),  # a whole number, but not one of 32 bits
+    ],
+)
+def test_a_part_of_a_side_is_given_where_it_is_exact(
+    side: int, resized: int, start: int, size: int, part: tuple[float, float] | None
+) -> None:
+    assert part_of_side(side, resized, start, size) == part
+
+
+def test_the_values_of_the_grey_levels_are_those_of_transformers() -> None:
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    pixels = (levels * (1 / 255)).astype(np.float32)
+    expected = (pixels - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
+    assert np.array_equal(level_values(CLIP_MEAN, CLIP_STD), expected.T)
