@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sightline.train.log import LOG_FILE, RunLog, read_log
+from sightline.train.log import LOG_FILE, RunLog, read_log, speed
 
 
 def row(step: int, **more: Any) -> dict[str, Any]:
@@ -97,3 +97,20 @@ def test_messages_and_the_bar_go_to_stderr(tmp_path: Path, capsys: pytest.Captur
     assert out == ""
     assert "left out [3] samples: [red]one[/red]" in err
     assert "loss 0.5000" in err
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({}, ""),
+        ({"tokens_per_second": 12345.6}, "12,346 tokens/s"),
+        ({"tokens_per_second": 900.0, "pictures_per_second": 3.14}, "900 tokens/s, 3.1 pictures/s"),
+        ({"tokens_per_second": 900.0, "pictures_per_second": 0.0}, "900 tokens/s"),
+        ({"flops_per_second": 4.2e10}, "42 GFLOP/s"),
+        ({"flops_per_second": 4.2e10, "mfu": 0.514}, "MFU 51%"),
+        ({"padding": 0.009, "data_wait": 0.009}, ""),
+        ({"padding": 0.31, "data_wait": 0.04, "peak_memory_gib": 2.345}, "padding 31%, data wait 4%, 2.3 GiB"),
+    ],
+)
+def test_the_bar_shows_the_figures_that_are_there(figures: dict[str, float], words: str) -> None:
+    assert speed(figures) == words

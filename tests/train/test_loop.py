@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -251,6 +252,24 @@ def test_rows_packed_or_padded_of_any_size_give_the_same_losses(world: Path, ali
         for number, cut in enumerate(cuts)
     ]
     assert all(curve == pytest.approx(curves[0], rel=1e-4) for curve in curves)
+
+
+def test_the_log_tells_how_long_data_was_waited_for(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = loop.steps
+
+    def slow(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for made in quick(*arguments, **options):
+            time.sleep(0.05)
+            yield made
+
+    monkeypatch.setattr(loop, "steps", slow)
+    found = rows(trained(align_recipe(world, tmp_path / "run", train={"steps": 3})))
+    for before, row in zip([{"seconds": 0.0}, *found[:-1]], found, strict=True):
+        waited, worked = row["data_wait_seconds"], row["seconds"] - before["seconds"]
+        assert waited >= 0.05
+        assert row["data_wait"] == pytest.approx(waited / (waited + worked), abs=0.02)
 
 
 def test_training_learns(world: Path, tmp_path: Path) -> None:

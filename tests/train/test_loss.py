@@ -9,11 +9,12 @@ import torch
 from torch.nn import functional
 
 from sightline.data.batch import Batch, pack, pad
+from sightline.data.processor import Example
 from sightline.data.tokens import IGNORE
 from sightline.model.packed import use_packed_attention
 from sightline.model.vlm import VisionLanguageModel
 from sightline.train.loss import loss_sum, predicting_positions, token_losses
-from tests.fakes import tiny_model
+from tests.fakes import IMAGE_SIZE, IMAGE_TOKEN, LANGUAGE_FAMILIES, PATCHES, tiny_model
 from tests.train.small_run import toy_examples
 
 X = IGNORE
@@ -70,6 +71,40 @@ def test_the_sum_and_its_gradient_are_those_of_the_tokens_losses(family: str, pa
         parts = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
         gradients.append((total.item(), torch.cat(parts)))
     (expected, wanted), (found, given) = gradients
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert float((given - wanted).norm() / wanted.norm()) < 1e-5
+
+
+def placed(*layout: int, name: str) -> Example:
+    """Words and pictures: a number of words, or 0 for a picture; the last words are the answer."""
+    generator = torch.Generator().manual_seed(len(layout))
+    ids = [1]
+    for count in layout:
+        words = torch.randint(3, IMAGE_TOKEN, (count,), generator=generator).tolist()
+        ids += words or [IMAGE_TOKEN] * PATCHES
+    pictures = layout.count(0)
+    return Example(
+        id=name,
+        input_ids=torch.tensor(ids),
+        labels=torch.tensor([IGNORE] * (len(ids) - layout[-1]) + ids[len(ids) - layout[-1] :]),
+        pixels=torch.randn(pictures, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator),
+        pictures=tuple(f"{name}-{number}" for number in range(pictures)),
+    )
+
+
+@pytest.mark.parametrize("family", LANGUAGE_FAMILIES)
+def test_a_packed_row_has_loss_and_gradient_of_its_samples_alone_wherever_their_pictures_are(family: str) -> None:
+    layouts = ((0, 3, 4), (5, 0, 2, 6), (2, 0, 3), (1, 0, 0, 2, 5), (0, 4, 2, 0, 3), (7, 2), (0, 0, 2))
+    examples = [placed(*layout, name=str(number)) for number, layout in enumerate(layouts)]
+    results = []
+    for packed in (True, False):
+        model = model_for(packed=packed, family=family).requires_grad_(True)
+        batches = [pack(examples)] if packed else [pad([example], pad_id=0) for example in examples]
+        total = torch.stack([loss_sum(model, batch) for batch in batches]).sum()
+        total.backward()
+        parts = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
+        results.append((total.item(), torch.cat(parts)))
+    (found, given), (expected, wanted) = results
     assert found == pytest.approx(expected, rel=1e-5)
     assert float((given - wanted).norm() / wanted.norm()) < 1e-5
 

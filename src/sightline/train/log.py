@@ -35,7 +35,7 @@ class RunLog:
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  lr {task.fields[lr]}  {task.fields[speed]} tokens/s"),
+            TextColumn("loss {task.fields[loss]}  lr {task.fields[lr]}  {task.fields[speed]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
@@ -51,7 +51,7 @@ class RunLog:
             completed=float(row["step"]),
             loss=f"{row['loss']:.4f}",
             lr=f"{row['lr']:.2e}",
-            speed=f"{row['tokens_per_second']:,.0f}",
+            speed=speed(row),
         )
         if write:
             self.write(row)
@@ -78,6 +78,26 @@ class RunLog:
         self._progress.stop()
         self._events.close()
         self._file.close()
+
+
+def speed(row: Row) -> str:
+    """A step's figures (see `figures.step_figures`) in a few words: those that are there, and worth a glance.
+
+    Padding and waiting are told from one percent on.
+    """
+    words = [f"{row['tokens_per_second']:,.0f} tokens/s"] if "tokens_per_second" in row else []
+    if row.get("pictures_per_second"):
+        words.append(f"{row['pictures_per_second']:,.1f} pictures/s")
+    if "mfu" in row:
+        words.append(f"MFU {row['mfu']:.0%}")
+    elif "flops_per_second" in row:
+        words.append(f"{row['flops_per_second'] / 1e9:,.0f} GFLOP/s")
+    for key, name in (("padding", "padding"), ("data_wait", "data wait")):
+        if row.get(key, 0) >= 0.01:
+            words.append(f"{name} {row[key]:.0%}")
+    if "peak_memory_gib" in row:
+        words.append(f"{row['peak_memory_gib']:.1f} GiB")
+    return ", ".join(words)
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

@@ -18,9 +18,11 @@ import torch
 from safetensors import SafetensorError
 
 from sightline.data.batch import Batch
-from sightline.data.loader import Refusal, steps
+from sightline.data.loader import Refusal, Step, steps
 from sightline.errors import DataError, StorageError, TrainingError
 from sightline.train.device import autocast
+from sightline.train.devices import peak_flops
+from sightline.train.figures import peak_memory, shown_in, slots, step_figures
 from sightline.train.log import LOG_FILE, RunLog, read_log
 from sightline.train.loss import loss_sum
 from sightline.train.optim import rate_at, set_rates
@@ -61,9 +63,9 @@ def train(run: Run, *, quiet: bool = False) -> Path:
         pin_memory=run.device.type == "cuda",
     )
     with log, _stop_signal() as stop, closing(source):  # however it ends, the workers end first
-        for made in source:
+        for made, waited in _timed(source):
             _note_lost(run, made.lost, log)
-            _one_step(run, made.batches, log)
+            _one_step(run, made.batches, log, waited=waited)
             done, told = run.state.step, stop.received  # read once: a signal that comes from here on waits for a save
             due = settings.validate_every and done % settings.validate_every == 0
             if run.validation and (due or done == run.total):
@@ -84,8 +86,18 @@ def train(run: Run, *, quiet: bool = False) -> Path:
     return run.directory
 
 
-def _one_step(run: Run, batches: list[Batch], log: RunLog) -> None:
-    """Takes one step, whatever comes of it, and moves the state on by one."""
+def _timed(source: Iterator[Step]) -> Iterator[tuple[Step, float]]:
+    """The steps, with the seconds that each was waited for."""
+    while True:
+        started = time.perf_counter()
+        made = next(source, None)
+        if made is None:
+            return
+        yield made, time.perf_counter() - started
+
+
+def _one_step(run: Run, batches: list[Batch], log: RunLog, *, waited: float) -> None:
+    """Takes one step, whatever comes of it, and moves the state on by one. `waited`: seconds, for its data."""
     settings, state = run.recipe.train, run.state
     started = time.perf_counter()
     factor = rate_at(state.step, total=run.total, warmup=settings.warmup, schedule=settings.schedule)
@@ -94,22 +106,30 @@ def _one_step(run: Run, batches: list[Batch], log: RunLog) -> None:
     _set_modes(run)
     result = take_step(run.model, run.optimizer, batches, clip=settings.clip, dtype=run.dtype)
     seconds = time.perf_counter() - started
-    tokens = sum(batch.tokens for batch in batches)
+    shown = shown_in(batches)
     state.step += 1
     state.seconds += seconds
     state.samples += sum(len(batch.ids) for batch in batches)
-    state.tokens += tokens
-    state.trained_tokens += sum(batch.trained_tokens for batch in batches)
+    state.tokens += shown.positions
+    state.trained_tokens += shown.trained
     row: dict[str, Any] = {
         "step": state.step,
         "loss": result.loss,
         "lr": max(settings.lr.values()) * factor,
         "gradient_norm": result.gradient_norm,
         "tokens": state.tokens,
-        "tokens_per_second": tokens / seconds,
-        "padding": 1 - tokens / sum(batch.input_ids.numel() for batch in batches),
         "seconds": round(state.seconds, 3),
+        "data_wait_seconds": round(waited, 4),
     }
+    row |= step_figures(
+        shown,
+        positions=slots(batches),
+        seconds=waited + seconds,
+        waited=waited,
+        flops=None if run.flops is None else run.flops.total(shown),
+        peak_flops=peak_flops(run.device),
+        peak_memory=peak_memory(run.device),
+    )
     if not result.finite:
         row["skipped"] = list(result.suspects)
     log.step(row, write=not result.finite or state.step % settings.log_every == 0 or state.step == run.total)

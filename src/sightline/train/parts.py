@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from sightline.errors import ConfigError
 from sightline.model.vlm import VisionLanguageModel
-from sightline.recipe import LoraSpec, PartName
+from sightline.recipe import LoraSpec, PartName, TrainSpec
 
 
 def freeze(model: VisionLanguageModel, rates: Mapping[PartName, float]) -> None:
@@ -46,3 +46,13 @@ def merge_lora(model: VisionLanguageModel, adapter: Path) -> None:
     assert isinstance(model.language, PeftModel)
     model.language.save_pretrained(str(adapter))
     model.language = model.language.merge_and_unload()
+
+
+def set_modes(model: VisionLanguageModel, settings: TrainSpec) -> None:
+    """Training mode for what trains; a frozen part answers as it will later, without dropout.
+
+    A frozen language model is in training mode all the same when it recomputes activations: transformers recomputes in
+    that mode alone.
+    """
+    for name, part in model.parts().items():
+        part.train(name in settings.lr or (name == "language" and settings.gradient_checkpointing))

@@ -12,7 +12,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -28,13 +28,16 @@ from sightline.data.sample import Rejection
 from sightline.errors import CheckpointError, ConfigError
 from sightline.model.checkpoint import save_checkpoint
 from sightline.model.packed import use_packed_attention
+from sightline.model.quantize import full_size, import_bitsandbytes, quantize_language
 from sightline.model.vlm import VisionLanguageModel
 from sightline.recipe import Recipe
 from sightline.train.assemble import assemble_model, assemble_processor
 from sightline.train.device import autocast, choose_device, choose_dtype, place
+from sightline.train.encoding import Encoding
+from sightline.train.feature_cache import FeatureCache, check_place
+from sightline.train.flops import StepFlops, step_flops
 from sightline.train.optim import build_optimizer, parameter_groups
 from sightline.train.parts import add_lora, freeze, merge_lora
-from sightline.train.quantize import full_size, import_bitsandbytes, quantize_language
 from sightline.train.samples import SampleSet, read_sources
 from sightline.train.state import TrainState, resume, trained_parameters
 
@@ -49,7 +52,8 @@ Say = Callable[[str], None]
 class Run:
     """A run that is ready to go on. `total` is its number of steps; `state.step` of them are done.
 
-    `packed` tells whether samples lie in rows without padding; `failed_saves` counts the saves that failed in a row.
+    `packed` tells whether samples lie in rows without padding, `flops` what they cost, where that can be told;
+    `failed_saves` counts the saves that failed in a row.
     """
 
     recipe: Recipe
@@ -65,6 +69,7 @@ class Run:
     dtype: torch.dtype
     lock: TextIO
     packed: bool
+    flops: StepFlops | None
     failed_saves: int = 0
 
     @property
@@ -97,7 +102,7 @@ class Run:
             rows=self.rows,
             seed=self.recipe.seed,
             skip=self._may_skip,
-            kinds=bytes(bool(sample.images) for sample in self.samples.samples) if settings.group_by_modality else None,
+            kinds=self.samples.shows_pictures if settings.group_by_modality else None,
         )
 
     def validation_batches(self) -> Iterator[Batch]:
@@ -123,11 +128,13 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     device = choose_device(recipe.train.device)
     dtype = choose_dtype(recipe.train.precision, device)
     if recipe.train.quantize is not None:
-        import_bitsandbytes()
+        import_bitsandbytes("train.quantize")
+    check_place(recipe.train)
     directory = Path(recipe.output)
     processor = assemble_processor(recipe)
-    samples = read_sources(recipe.data, processor, bad=recipe.bad_samples, say=say)
-    validation = read_sources(recipe.validation, processor, bad=recipe.bad_samples, say=say, key="validation")
+    processes, bad = recipe.train.workers or None, recipe.bad_samples
+    samples = read_sources(recipe.data, processor, bad=bad, say=say, processes=processes)
+    validation = read_sources(recipe.validation, processor, bad=bad, say=say, key="validation", processes=processes)
     mark = ":".join((fingerprint(recipe), samples.fingerprint, *_start_mark(recipe)))
     lock = _claim(directory, recipe, mark, new=new)
     _write_refused(directory, [*samples.refused, *validation.refused])
@@ -143,9 +150,18 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     state = resume(directory / STATES, model=model, optimizer=optimizer, fingerprint=mark, warn=say)
     if state.step:
         say(f"continuing at step {state.step} of {total}")
+    encoding = Encoding(
+        vision=model.vision, processor=processor, device=device, dtype=dtype, workers=recipe.train.workers
+    )
+    stored = FeatureCache(
+        settings=recipe.train, encoding=encoding, samples=samples, validation=validation, start=state.step,
+        total=total, directory=directory, reserve=_space_needed(model, dtype), say=say,
+    ).choose()  # fmt: skip
+    samples, validation = replace(samples, stored=stored), replace(validation, stored=stored)
     return Run(
         recipe=recipe, directory=directory, model=model, processor=processor, optimizer=optimizer, samples=samples,
         validation=validation, state=state, total=total, device=device, dtype=dtype, lock=lock, packed=packed,
+        flops=_flops(model),
     )  # fmt: skip
 
 
@@ -179,7 +195,8 @@ def _trainable(
     model = assemble_model(recipe, processor)
     freeze(model, recipe.train.lr)
     if recipe.train.quantize is not None:
-        quantize_language(model.language, device=device, dtype=dtype)
+        scheme = recipe.train.quantize
+        quantize_language(model.language, scheme, device=device, dtype=dtype, key="train.quantize")
     if recipe.train.lora is not None:
         add_lora(model, recipe.train.lora)
     place(model, device=device, dtype=dtype)
@@ -193,6 +210,14 @@ def _pack(model: VisionLanguageModel, *, device: torch.device, dtype: torch.dtyp
     if fault is not None:
         say(f"this language model cannot take packed rows ({fault}): batches are padded, as with train.packing=false")
     return fault is None
+
+
+def _flops(model: VisionLanguageModel) -> StepFlops | None:
+    """What training costs; None for a language model without attention heads, which are counted by."""
+    try:
+        return step_flops(model)
+    except (AttributeError, TypeError):
+        return None
 
 
 def _in_full_precision(run: Run) -> VisionLanguageModel:
@@ -290,14 +315,18 @@ def _put_aside(directory: Path) -> None:
 
 
 def _check_space(directory: Path, model: VisionLanguageModel, dtype: torch.dtype) -> None:
-    """Room for three training states (weights and two moments, fp32) and the final checkpoint."""
-    trained = sum(parameter.numel() for parameter in trained_parameters(model).values())
-    everything = sum(
-        full_size(parameter) * (4 if parameter.requires_grad else dtype.itemsize) for parameter in model.parameters()
-    )
-    needed, free = 3 * 12 * trained + everything, shutil.disk_usage(directory).free
+    needed, free = _space_needed(model, dtype), shutil.disk_usage(directory).free
     if free < needed:
         raise ConfigError(
             f"output: {directory} has {free / 2**30:.1f} GiB free, this run needs up to {needed / 2**30:.1f}; "
             "free some or give another output"
         )
+
+
+def _space_needed(model: VisionLanguageModel, dtype: torch.dtype) -> int:
+    """Bytes of three training states (weights and two moments, fp32) and the final checkpoint."""
+    trained = sum(parameter.numel() for parameter in trained_parameters(model).values())
+    everything = sum(
+        full_size(parameter) * (4 if parameter.requires_grad else dtype.itemsize) for parameter in model.parameters()
+    )
+    return 3 * 12 * trained + everything

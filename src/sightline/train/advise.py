@@ -1,0 +1,117 @@
+"""The plan of a recipe with what it lacks: advice on what to change so that it fits, and times that were measured.
+
+Comes in: a recipe and the name of a device. Goes out: its plan. The advice is the first change, in the order of what it
+costs, with which the run fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from sightline.errors import ConfigError
+from sightline.recipe import LoraSpec, Recipe
+from sightline.train.devices import device_named, present
+from sightline.train.measure import Measured, measure
+from sightline.train.plan import Plan, make_plan
+from sightline.train.setting import Setting, look
+
+SHORTEST_ROW = 512
+"""Shorter rows would leave a GPU idle and save little."""
+
+
+def plan_recipe(
+    recipe: Recipe, *, device: str | None, devices: int = 1, measured: bool = False
+) -> tuple[Plan, Measured | None]:
+    """The plan of a recipe, with advice; and what three steps took, if they are to be measured.
+
+    Args:
+        device: a name of `devices.NAMES`; None: the one that is here.
+
+    Raises:
+        ConfigError: no such device, or it is not here and should be measured; a configuration is missing or wrong.
+    """
+    here = present()
+    chosen = here if device is None else device_named(device)
+    if measured and chosen.name != here.name and chosen.name != "cpu":
+        raise ConfigError(f"--measure: {chosen.name} is not here, {here.name} is; leave one of the two options off")
+    setting = look(recipe, chosen, devices=devices)
+    plan = with_advice(recipe, setting, make_plan(recipe, setting))
+    if not measured:
+        return plan, None
+    taken = measure(recipe, device="cpu" if chosen.name == "cpu" else "cuda")
+    return calibrated(plan, taken), taken
+
+
+def calibrated(plan: Plan, taken: Measured) -> Plan:
+    """The plan with its times multiplied to agree with the measured steps, but the first, which warms up."""
+    factor = sum(taken.seconds[1:]) / sum(plan.first_seconds[1 : len(taken.seconds)])
+    return replace(
+        plan,
+        step_seconds=plan.step_seconds * factor,
+        first_seconds=tuple(seconds * factor for seconds in plan.first_seconds),
+        mfu=None if plan.mfu is None else plan.mfu / factor,
+    )
+
+
+def with_advice(recipe: Recipe, setting: Setting, plan: Plan) -> Plan:
+    """The plan, with the keys to set if there are any; the results of a run change only with `lora` and `quantize`.
+
+    A run that fits and recomputes activations is told when it would fit without.
+    """
+    settings = recipe.train
+    if plan.fits:
+        if not settings.gradient_checkpointing:
+            return plan
+        plain = _changed(recipe, gradient_checkpointing=False)
+        spare = make_plan(plain, setting).fits
+        return replace(plan, advice=("train.gradient_checkpointing=false",) if spare else ())
+    for changes in _changes(recipe):
+        if make_plan(_changed(recipe, **changes), setting).fits:
+            return replace(plan, advice=tuple(_keys(changes)))
+    return replace(plan, advice=("a device with more memory, or a smaller model",))
+
+
+def _changes(recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """Ever more, dearer changes: what costs nothing but speed first."""
+    settings = recipe.train
+    recompute = {} if settings.gradient_checkpointing else {"gradient_checkpointing": True}
+    if recompute:
+        yield recompute
+    smaller = list(_smaller(recipe))
+    yield from (change | recompute for change in smaller)
+    least = recompute | (smaller[-1] if smaller else {})
+    adapters: dict[str, Any] = {}
+    if "language" in settings.lr and settings.lora is None:
+        adapters = {"lora": LoraSpec()}
+        yield recompute | adapters
+        yield least | adapters
+    if settings.quantize is None and ("language" not in settings.lr or settings.lora is not None or adapters):
+        yield recompute | adapters | {"quantize": "nf4"}
+        yield least | adapters | {"quantize": "nf4"}
+
+
+def _smaller(recipe: Recipe) -> Iterator[dict[str, Any]]:
+    settings = recipe.train
+    if settings.packing:
+        length = settings.row_length // 2
+        while length >= SHORTEST_ROW:
+            yield {"row_length": length}
+            length //= 2
+    else:
+        size = settings.samples_at_once
+        yield from ({"micro_batch": fewer} for fewer in range(size - 1, 0, -1) if settings.batch % fewer == 0)
+
+
+def _changed(recipe: Recipe, **changes: Any) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
+
+
+def _keys(changes: dict[str, Any]) -> Iterator[str]:
+    """As they are written on the command line."""
+    for key, value in changes.items():
+        if isinstance(value, LoraSpec):
+            yield f"train.{key}={{rank: {value.rank}, alpha: {value.alpha:g}}}"
+        else:
+            yield f"train.{key}={str(value).lower() if isinstance(value, bool) else value}"

@@ -1,0 +1,266 @@
+"""Whether a recipe fits a device, and how long it takes there: said before anything is downloaded or started.
+
+Comes in: a recipe, a device, perhaps measured rates. Goes out: a `Plan`. Reads configurations, the tokenizer and the
+data files, a few pictures, no weights. Time is what the arithmetic and the memory traffic of simulated rows take at the
+device's rates, plus the optimizer's and that of reading pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from sightline.data.batch import plan_rows
+from sightline.model.vlm import VisionLanguageModel
+from sightline.recipe import PARTS, Recipe
+from sightline.train.devices import Device
+from sightline.train.flops import Shown, step_flops
+from sightline.train.setting import Setting, total_of
+from sightline.train.simulate import Row, RowCost, fake_model, simulate_row
+from sightline.train.survey import Length
+
+USABLE = 0.92
+"""Of a GPU's memory; the rest is for the driver, the kernels' own memory and what the allocator cannot use."""
+NF4_BYTES = 0.5 + 0.127 / 8
+"""Of a weight in 4 bits with doubly quantised scales (Dettmers et al. 2023, section 3: 0.127 bits of scale)."""
+UPDATE_BYTES = 40
+"""Read and written for a trained weight by a step, fp32: 4 for the gradient's norm, 8 for clipping, 28 by fused AdamW
+(gradient, weight and two moments read, the latter three written)."""
+
+FIRST = 3
+"""Steps whose time is told one by one, beside what `measure` takes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A part's parameters, those that train (adapters in place of what they adapt), its rate (None: frozen)."""
+
+    parameters: int
+    trained: int
+    lr: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Bytes at the moment of the peak, by item; `working` is what the backward pass holds beside the others.
+
+    `program` (on a CPU): this process, its libraries and samples. `pictures` (on a CPU): the pixels of a step.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    working: int
+    pictures: int
+    program: int
+
+    def by_item(self) -> dict[str, int]:
+        return asdict(self)
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_item().values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a run will be.
+
+    Attributes:
+        tokens_per_picture: positions.
+        row: the one that decides the memory, of the steps looked at (of many samples: as many positions in fewer).
+        usable: bytes of the device that a run can have.
+        samples, steps: of the run. `step` is what a mean step shows.
+        step_seconds: of a mean step on one device; `first_seconds` of each of the first steps.
+        flops: of a mean step, necessary ones.
+        mfu: share of the device's stated peak; None where none is stated.
+        lengths: where the lengths of the samples are from.
+        advice: keys of the recipe that make it fit, or faster; empty when it should stay as it is.
+    """
+
+    name: str
+    parts: dict[str, Part]
+    tokens_per_picture: int
+    device: Device
+    devices: int
+    memory: Memory
+    usable: int
+    row: Row
+    samples: int
+    steps: int
+    step: Shown
+    step_seconds: float
+    first_seconds: tuple[float, ...]
+    flops: int
+    mfu: float | None
+    lengths: str
+    advice: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.total <= self.usable
+
+    @property
+    def hours(self) -> float:
+        """Of the whole run, its steps shared evenly by the devices; saving and validation do not count."""
+        return self.steps * self.step_seconds / self.devices / 3600
+
+
+def make_plan(recipe: Recipe, setting: Setting) -> Plan:
+    """The plan of a recipe as it stands, without advice.
+
+    Raises:
+        ConfigError: the model cannot be simulated.
+    """
+    rows = [_rows(recipe, step) for step in setting.steps]
+    mean = _mean(setting.steps)
+    with fake_model(recipe, dtype=setting.dtype, vocabulary=setting.vocabulary) as model:
+        largest, cost = _largest(model, rows, setting)
+        costs = step_flops(model)
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        rate = cost.seconds / max(costs.total(_shown([largest])), 1)
+        update = trained * UPDATE_BYTES / setting.rates.bandwidth
+        each = [
+            _overlapped(recipe, rate * costs.total(shown) + update, setting.picture_seconds * shown.pictures)
+            for shown in map(_shown, rows)
+        ]
+        seconds = sum(each) / len(each)
+        parts: dict[str, Part] = {name: _part(recipe, model, name) for name in PARTS}
+        memory = _memory(recipe, model, setting, cost, trained=trained)
+        peak = setting.device.peak_flops
+        return Plan(
+            name=recipe.name,
+            parts=parts,
+            tokens_per_picture=model.vision.tokens_per_image,
+            device=setting.device,
+            devices=setting.devices,
+            memory=memory,
+            usable=int(setting.device.memory * (1.0 if setting.device.name == "cpu" else USABLE)),
+            row=largest,
+            samples=setting.count,
+            steps=total_of(recipe, setting.count),
+            step=mean,
+            step_seconds=seconds,
+            first_seconds=tuple(each[:FIRST]),
+            flops=costs.total(mean),
+            mfu=None if peak is None else costs.total(mean) / seconds / peak,
+            lengths=setting.lengths,
+        )
+
+
+def _largest(model: VisionLanguageModel, steps: Sequence[Sequence[Row]], setting: Setting) -> tuple[Row, RowCost]:
+    """The row that takes the most memory, and what it costs: a long first row, or a later one beside gradients."""
+    candidates = [([step[0] for step in steps], False), ([row for step in steps for row in step[1:]], True)]
+    found = []
+    for rows, again in candidates:
+        if rows:
+            row = _bounded(max(rows, key=lambda row: sum(row.lengths)))
+            found.append((row, simulate_row(model, row, dtype=setting.dtype, rates=setting.rates, again=again)))
+    return max(found, key=lambda pair: pair[1].peak)
+
+
+def _overlapped(recipe: Recipe, computing: float, reading: float) -> float:
+    """Seconds of a step: its pictures are read before it, or meanwhile by the workers."""
+    workers = recipe.train.workers
+    return max(computing, reading / workers) if workers else computing + reading
+
+
+def _rows(recipe: Recipe, step: Sequence[Length]) -> list[Row]:
+    """The rows of a step, as `data.batch.RowPlan` cuts them; a padded batch counts as samples of one length."""
+    settings = recipe.train
+    if settings.packing:
+        cut = plan_rows([one.positions for one in step], limit=settings.row_length)
+        groups = [[step[index] for index in row] for row in cut]
+    else:
+        ordered, size = sorted(step, key=lambda one: one.positions), settings.samples_at_once
+        groups = [
+            [Length(positions=group[-1].positions, trained=one.trained, pictures=one.pictures) for one in group]
+            for group in (ordered[start : start + size] for start in range(0, len(ordered), size))
+        ]
+    return [
+        Row(
+            lengths=tuple(one.positions for one in group),
+            trained=sum(one.trained for one in group),
+            pictures=sum(one.pictures for one in group),
+        )
+        for group in groups
+    ]
+
+
+def _shown(rows: Sequence[Row]) -> Shown:
+    """What rows show, their padding included."""
+    return Shown.of(
+        [length for row in rows for length in row.lengths],
+        trained=sum(row.trained for row in rows),
+        pictures=sum(row.pictures for row in rows),
+    )
+
+
+def _bounded(row: Row, most: int = 12) -> Row:
+    """The row with no more than `most` samples, of equal length: to simulate hundreds of them would take minutes."""
+    if len(row.lengths) <= most:
+        return row
+    total = sum(row.lengths)
+    lengths = tuple(total * (number + 1) // most - total * number // most for number in range(most))
+    return Row(lengths=lengths, trained=row.trained, pictures=row.pictures)
+
+
+def _mean(steps: Sequence[Sequence[Length]]) -> Shown:
+    """What a mean step shows."""
+    samples = [one for step in steps for one in step]
+    whole = Shown.of(
+        [one.positions for one in samples],
+        trained=sum(one.trained for one in samples),
+        pictures=sum(one.pictures for one in samples),
+    )
+    return Shown(**{name: round(value / len(steps)) for name, value in asdict(whole).items()})
+
+
+def _part(recipe: Recipe, model: VisionLanguageModel, name: str) -> Part:
+    own = list(model.parts()[name].parameters())
+    trained = sum(parameter.numel() for parameter in own if parameter.requires_grad)
+    adapters = trained if name == "language" and recipe.train.lora is not None else 0
+    everything = sum(parameter.numel() for parameter in own)
+    rates: dict[Any, float] = dict(recipe.train.lr)
+    return Part(parameters=everything - adapters, trained=trained, lr=rates.get(name))
+
+
+def _memory(recipe: Recipe, model: VisionLanguageModel, setting: Setting, cost: RowCost, *, trained: int) -> Memory:
+    gradients = 4 * trained
+    rest = cost.peak - gradients  # the items are told so that they add up to the peak, whenever that is
+    activations = min(cost.activations, rest)
+    logits = min(cost.logits, rest - activations)
+    pixels = 3 * setting.image_size**2 * 4 * max(sum(one.pictures for one in step) for step in setting.steps)
+    return Memory(
+        weights=_weights(recipe, model, setting.dtype),
+        gradients=gradients,
+        optimizer=2 * gradients,
+        activations=activations,
+        logits=logits,
+        working=rest - activations - logits,
+        pictures=pixels if setting.device.name == "cpu" else 0,
+        program=setting.program,
+    )
+
+
+def _weights(recipe: Recipe, model: VisionLanguageModel, dtype: torch.dtype) -> int:
+    """Bytes of all weights: masters in fp32, frozen ones in `dtype` or 4 bits (all of the language's layers but its
+    head: see `train.quantize`)."""
+    packed: set[torch.Tensor] = set()
+    if recipe.train.quantize is not None:
+        head = model.language.get_output_embeddings()
+        for module in model.language.modules():
+            if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad:
+                packed.add(module.weight)
+    return math.ceil(
+        sum(
+            parameter.numel() * (NF4_BYTES if parameter in packed else parameter.element_size())
+            for parameter in model.parameters()
+        )
+    )

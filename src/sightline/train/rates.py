@@ -1,0 +1,80 @@
+"""How fast a device is at the three kinds of work that a step consists of.
+
+Comes in: a device of the table, or the CPU that is here, which is measured for a second. Goes out: `Rates`. Does not
+know models.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from sightline.train.devices import Device
+from sightline.train.flops import attention_flops, causal_pairs
+from sightline.train.simulate import Rates
+
+# What large kernels reach of a data sheet's figures. Assumptions, which --measure replaces: FlashAttention-2 reports 50
+# to 70% of an A100 forward and backward (Dao 2023, section 4), large products about 70%, copies about 85%.
+MATMUL_SHARE, ATTENTION_SHARE, BANDWIDTH_SHARE = 0.7, 0.5, 0.85
+LAUNCH = 6e-6
+"""Seconds that PyTorch takes to launch one operation on a GPU."""
+FP32_SHARE = 1 / 16
+"""Of the bf16 peak, without tensor cores (NVIDIA's A100 and H100 data sheets: 19.5 of 312, 67 of 989 TFLOP/s)."""
+_SECONDS = 0.15
+
+
+def stated_rates(device: Device, dtype: torch.dtype) -> Rates:
+    """Rates of a GPU from its data sheet."""
+    assert device.peak_flops is not None
+    assert device.bandwidth is not None
+    peak = device.peak_flops * (1.0 if dtype == torch.bfloat16 else FP32_SHARE)
+    return Rates(
+        matmul=peak * MATMUL_SHARE,
+        attention=peak * ATTENTION_SHARE,
+        bandwidth=device.bandwidth * BANDWIDTH_SHARE,
+        call=LAUNCH,
+    )
+
+
+def measured_rates(*, width: int, head_width: int, positions: int, length: int, dtype: torch.dtype) -> Rates:
+    """Rates of this CPU on tensors of a model's shapes.
+
+    Args:
+        width: of the language model.
+        head_width: of one attention head.
+        positions: of a row.
+        length: of a sample.
+    """
+    rows = max(16, min(positions, 4096))
+    vectors, matrix = torch.randn(rows, width, dtype=dtype), torch.randn(4 * width, width, dtype=dtype)
+    products = _best(lambda: functional.linear(vectors, matrix))
+    heads = max(1, width // head_width)
+    query = torch.randn(1, heads, length, head_width, dtype=dtype, requires_grad=True)
+
+    def attend() -> None:
+        functional.scaled_dot_product_attention(query, query, query, is_causal=True).sum().backward()  # type: ignore[no-untyped-call]
+
+    attention = _best(attend)
+    summand = torch.randn(rows, width)
+    sums = _best(lambda: summand + summand)
+    small = torch.zeros(8)
+    return Rates(
+        matmul=2 * rows * matrix.numel() / products,
+        attention=causal_pairs([length]) * attention_flops(heads * head_width, gradient=True) / attention,
+        bandwidth=3 * 4 * summand.numel() / sums,
+        call=_best(lambda: small + small),
+    )
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of as many repetitions as a moment holds, three at least."""
+    times: list[float] = []
+    work()
+    while len(times) < 3 or sum(times) < _SECONDS:
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)

@@ -1,0 +1,191 @@
+"""The plan of a recipe: parts, memory by item, time, and what to change so that it fits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sightline.errors import ConfigError
+from sightline.recipe import Recipe
+from sightline.train.advise import calibrated, plan_recipe, with_advice
+from sightline.train.describe import describe_recipe
+from sightline.train.devices import GIB, GPUS
+from sightline.train.measure import Measured
+from sightline.train.plan import NF4_BYTES, Plan, make_plan
+from sightline.train.plan_table import table, to_json
+from sightline.train.rates import stated_rates
+from sightline.train.setting import Setting, look
+from sightline.train.simulate import Rates
+from sightline.train.survey import Length, assumed, survey
+from tests.train.small_run import STEPS, align_recipe, instruct_recipe
+
+GPU = GPUS["a100-40g"]
+STAGE_2 = {"lr": {"connector": 1e-3, "language": 1e-3}}
+
+
+def stage_2(world: Path, **train: Any) -> Recipe:
+    return instruct_recipe(world, world / "never", start=None, train={**STAGE_2, **train})
+
+
+def planned(recipe: Recipe) -> tuple[Setting, Plan]:
+    setting = look(recipe, GPU)
+    return setting, make_plan(recipe, setting)
+
+
+def test_parts_are_those_of_describe(world: Path) -> None:
+    for changes in ({}, {"lora": {"rank": 4}}, {"lr": {"vision": 1e-4, "connector": 1e-4}}):
+        recipe = stage_2(world, **changes)
+        plan = make_plan(recipe, replace(look(recipe, GPU), vocabulary=None))
+        described = describe_recipe(recipe)["parts"]
+        assert {name: part.trained for name, part in plan.parts.items()} == {
+            name: part["trained"] for name, part in described.items()
+        }
+        assert plan.parts["vision"].parameters == described["vision"]["parameters"]
+        assert plan.parts["language"].lr == recipe.train.lr.get("language")
+
+
+def test_rows_for_new_tokens_are_counted(world: Path) -> None:
+    setting, plan = planned(stage_2(world))
+    assert setting.vocabulary is not None
+    fewer = make_plan(stage_2(world), replace(setting, vocabulary=None))
+    added = plan.parts["language"].parameters - fewer.parts["language"].parameters
+    assert added in range(2 * 32, 2 * 32 * 65)
+
+
+def test_memory_is_of_what_trains(world: Path) -> None:
+    _, plan = planned(stage_2(world))
+    trained = plan.parts["connector"].trained + plan.parts["language"].trained
+    assert plan.memory.gradients == 4 * trained
+    assert plan.memory.optimizer == 8 * trained
+    assert plan.memory.weights == 4 * trained + 2 * plan.parts["vision"].parameters
+    assert plan.memory.total == sum(plan.memory.by_item().values())
+    assert (plan.memory.program, plan.memory.pictures) == (0, 0)
+
+
+def test_four_bits_are_counted_for_the_layers_alone(world: Path) -> None:
+    recipe = stage_2(world, lora={"rank": 4})
+    setting, plain = planned(recipe)
+    quantised = make_plan(
+        recipe.model_copy(update={"train": recipe.train.model_copy(update={"quantize": "nf4"})}), setting
+    )
+    layers = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48)
+    assert plain.memory.weights - quantised.memory.weights == pytest.approx(layers * (2 - NF4_BYTES), abs=1)
+
+
+def test_on_a_cpu_the_program_and_the_pictures_count(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Rates(matmul=1e9, attention=1e9, bandwidth=1e9)
+    monkeypatch.setattr("sightline.train.setting.measured_rates", lambda **shapes: slow)
+    plan, measured = plan_recipe(stage_2(world), device="cpu")
+    assert measured is None
+    assert plan.memory.program > 100 * 2**20
+    assert plan.memory.pictures in (4 * 4 * 3 * 32**2, 5 * 4 * 3 * 32**2)  # one sample has two
+    assert (plan.mfu, plan.device.name) == (None, "cpu")
+
+
+def test_lengths_are_those_of_the_data(world: Path) -> None:
+    setting, plan = planned(stage_2(world))
+    assert (plan.samples, plan.steps) == (11, STEPS)
+    assert setting.lengths == "all samples of the recipe's data"
+    assert len(setting.steps) == STEPS
+    assert all(len(step) == 4 for step in setting.steps)
+    assert {one.pictures for step in setting.steps for one in step} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("recipe_of", "words"), [(stage_2, "665K mixture"), (None, "558K captions")])
+def test_without_data_lengths_are_assumed_and_said_to_be(world: Path, recipe_of: Any, words: str) -> None:
+    recipe = align_recipe(world, world / "never") if recipe_of is None else recipe_of(world)
+    missing = recipe.model_copy(update={"data": (recipe.data[0].model_copy(update={"path": "none.json"}),)})
+    found = survey(missing, None, picture_tokens=16)
+    assert found.source.startswith("assumed, as none.json is not here: ")
+    assert words in found.source
+    assert found == assumed(missing, 16, why="none.json is not here")
+    assert max(one.positions for one in found.seen) <= recipe.max_length
+
+
+def test_epochs_are_turned_into_steps(world: Path) -> None:
+    _, plan = planned(stage_2(world, steps=None, epochs=4))
+    assert plan.steps == 11  # 44 samples, 4 at a time
+
+
+def test_time_is_shared_by_devices_and_costs_what_they_cost(world: Path) -> None:
+    setting, one = planned(stage_2(world))
+    four = make_plan(stage_2(world), replace(setting, devices=4))
+    assert one.hours == pytest.approx(4 * four.hours)
+    assert one.hours == pytest.approx(STEPS * one.step_seconds / 3600)
+    assert to_json(four, price=3.0, measured=None)["cost"] == pytest.approx(one.hours * 3)
+
+
+def test_a_run_that_fits_is_left_alone(world: Path) -> None:
+    setting, plan = planned(stage_2(world))
+    assert plan.fits
+    assert with_advice(stage_2(world), setting, plan).advice == ()
+
+
+def test_recomputing_without_need_is_told(world: Path) -> None:
+    recipe = stage_2(world, gradient_checkpointing=True)
+    setting, plan = planned(recipe)
+    assert with_advice(recipe, setting, plan).advice == ("train.gradient_checkpointing=false",)
+
+
+def long_samples(setting: Setting) -> Setting:
+    """A step of samples that fill rows of 2,048."""
+    return replace(setting, steps=((Length(positions=250, trained=60, pictures=1),) * 16,), count=16)
+
+
+@pytest.mark.parametrize(
+    ("spare", "advice"),
+    [
+        (0.9, "train.gradient_checkpointing=true"),
+        (0.3, "train.row_length=512 train.gradient_checkpointing=true"),
+        (0.001, "a device with more memory, or a smaller model"),
+    ],
+)
+def test_advice_is_the_cheapest_change_that_fits(world: Path, spare: float, advice: str) -> None:
+    recipe = stage_2(world, row_length=2048)
+    setting = long_samples(look(recipe, GPU))
+    needed = make_plan(recipe, setting).memory.total
+    small = replace(setting, device=replace(GPU, memory=int(needed * spare / 0.92)))
+    plan = make_plan(recipe, small)
+    assert not plan.fits
+    found = with_advice(recipe, small, plan)
+    assert " ".join(found.advice) == advice
+
+
+def test_measured_steps_set_the_pace_but_for_the_first(world: Path) -> None:
+    _, plan = planned(stage_2(world))
+    first, second, third = plan.first_seconds
+    taken = Measured(seconds=(99.0, 3 * second, 3 * third), waited=(0.0,) * 3, peak_memory=None)
+    found = calibrated(plan, taken)
+    assert found.step_seconds == pytest.approx(3 * plan.step_seconds)
+    assert found.first_seconds == pytest.approx((3 * first, 3 * second, 3 * third))
+    assert found.mfu == pytest.approx((plan.mfu or 0) / 3)
+
+
+def test_what_is_not_here_cannot_be_measured(world: Path) -> None:
+    with pytest.raises(ConfigError, match="--measure: h200-141g is not here, "):
+        plan_recipe(stage_2(world), device="h200-141g", measured=True)
+
+
+def test_the_table_and_json_tell_the_same(world: Path) -> None:
+    recipe = stage_2(world)
+    plan, _ = plan_recipe(recipe, device="h100-80g", devices=8)
+    taken = Measured(seconds=(3.0, 1.0, 1.0), waited=(0.0,) * 3, peak_memory=GIB)
+    text = table(plan, price=2.0, measured=taken)
+    content = json.loads(json.dumps(to_json(plan, price=2.0, measured=taken)))
+    assert "small-instruct on 8 x h100-80g: 16 tokens per picture" in text
+    assert f"{plan.parts['language'].trained:,}" in text
+    assert "fits in" in text
+    assert "measured: 3.00, 1.00, 1.00 s a step, peak 1.00 GiB" in text
+    assert content["memory"]["total"] == plan.memory.total
+    assert content["fits"] is True
+    assert content["measured"]["peak_memory"] == GIB
+
+
+def test_data_sheets_are_not_believed_to_the_last_flop() -> None:
+    assert stated_rates(GPU, torch.bfloat16).matmul < (GPU.peak_flops or 0)
+    assert stated_rates(GPU, torch.float32).matmul < stated_rates(GPU, torch.bfloat16).matmul / 10
