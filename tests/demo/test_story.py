@@ -132,7 +132,7 @@ def test_the_recipes_are_llavas_two_stages() -> None:
     assert set(instruct.train.lr) == {"connector", "language"}
     assert (align.template, instruct.template) == ("plain", "own")
     assert instruct.model.start == align.output
-    assert align.model.connector == "mlp2x_gelu"
+    assert align.model.connector == "linear"
     assert align.data[0].path.startswith("runs/demo/data/")
 
 

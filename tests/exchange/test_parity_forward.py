@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from sightline.data.batch import pack, pad
 from sightline.data.image import open_image
 from sightline.data.parsing import read_samples
 from sightline.data.processor import Processor
@@ -18,7 +20,9 @@ from sightline.exchange.import_checkpoint import import_checkpoint
 from sightline.infer.chat import ChatSession
 from sightline.infer.load import load
 from sightline.infer.sampling import Sampling
+from sightline.model.packed import use_packed_attention
 from sightline.model.vlm import VisionLanguageModel
+from sightline.train.loss import loss_sum
 
 PARITY = Path(__file__).parents[2].parent / "shared" / "parity"
 VOCABULARY = 32000
@@ -61,6 +65,27 @@ def test_losses_and_logits_are_the_originals(row: dict[str, Any], loaded: Loaded
     np.testing.assert_allclose(ours[-1].numpy(), arrays[f"{row['id']}|logits_last"], atol=1e-4)
     # A sum of 32,000 numbers in float32, about 300: its own rounding is some 1e-4.
     np.testing.assert_allclose(ours.double().sum(-1).numpy(), arrays[f"{row['id']}|logits_sum"], atol=1e-3)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_training_step_has_the_originals_loss_and_gradient(
+    packed: bool, loaded: Loaded, samples: dict[str, Any]
+) -> None:
+    """By the code that trains: the loss over trained positions, the gradient of the projector's first weight."""
+    model = copy.deepcopy(loaded[0])
+    model.connector.requires_grad_(True)
+    assert not packed or use_packed_attention(model.language) is None
+    weight = next(model.connector.parameters())
+    for row in recorded()["losses"]:
+        example = loaded[1].example(samples[row["id"]], root=PARITY / "images")
+        batch = pack([example]) if packed else pad([example], pad_id=0)
+        loss = loss_sum(model, batch) / batch.trained_tokens
+        assert abs(loss.item() - row["loss"]) < 1e-4
+        weight.grad = None
+        if example.pictures:
+            loss.backward()
+            assert weight.grad is not None
+            assert weight.grad.norm().item() == pytest.approx(row["projector0_grad_norm"], rel=1e-4)
 
 
 @pytest.mark.parametrize("row", recorded().get("generation", []), ids=lambda row: row["id"])
