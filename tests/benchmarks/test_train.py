@@ -38,8 +38,8 @@ def test_the_row_leaves_the_warm_up_out_but_for_the_losses() -> None:
         StepTime(seconds=1, loss=2, processor=1, positions=9),
         StepTime(seconds=5, loss=1, processor=8, positions=80),
     ]
-    shown = [Shown(positions=40, pairs=0, trained=0, pictures=0)] * 2
-    counts = StepFlops(per_position=100, per_pair=0, per_trained=0, per_picture=0)
+    shown = [Shown(positions=40, pairs=0, trained=0, pictures=0, encoded=0)] * 2
+    counts = StepFlops(per_position=100, per_pair=0, per_trained=0, per_picture=0, per_encoded=0)
     row = figures(Both(ours=ours, theirs=theirs, shown=shown, counts=counts, gemm=4000.0))
     assert row["faster (median)"] == 2.5
     assert row["processor time"] == 4.0

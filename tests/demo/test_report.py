@@ -195,7 +195,7 @@ def test_the_format_prompt_is_told_once(page: Page) -> None:
 def test_trained_parameters_and_rates_are_told_by_part_and_stage(page: Page) -> None:
     assert "vision 2,764,416 frozen frozen" in page.text
     assert "connector 115,456 115,456 at 0.002 115,456 at 0.001" in page.text
-    assert "language 2,843,904 frozen 2,843,904 at 0.001" in page.text
+    assert "language 2,843,904 frozen 2,843,904 at 0.0005" in page.text
     assert "all 5,723,776 115,456 2,959,360" in page.text
     assert "0.654" in page.text
 
