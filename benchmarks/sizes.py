@@ -16,7 +16,7 @@ from benchmarks.mixture import CAPTIONS, INSTRUCT, Subset
 class Size:
     """Two configurations, and the step: `batch` samples of at most `max_length` positions.
 
-    `micro_batches` are what the padded trainers go through at once, by peer: the fastest of those tried with `--tune`.
+    `micro_batches` are what the padded trainers go through at once, by peer: estimates, until `--tune` has tried.
     """
 
     name: str
