@@ -21,6 +21,9 @@ from sightline.atomic import write_atomic
 
 LOG_FILE = "log.jsonl"
 
+WIDE = 160
+"""Columns that name, bar, loss, rate, all figures and times take together."""
+
 Row = Mapping[str, Any]
 """Numbers by name; `step` counts from 1, `skipped` lists sample ids."""
 
@@ -31,6 +34,7 @@ class RunLog:
     def __init__(self, directory: Path, *, name: str, start: int, total: int, quiet: bool = False) -> None:
         self._file = _reopen(directory / LOG_FILE, before=start)
         self._events = SummaryWriter(str(directory / "events"), purge_step=start + 1)
+        self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -38,7 +42,7 @@ class RunLog:
             TextColumn("loss {task.fields[loss]}  lr {task.fields[lr]}  {task.fields[speed]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=self._console,
             disable=quiet,
         )
         self._task = self._progress.add_task(name, total=total, completed=start, loss="-", lr="-", speed="-")
@@ -51,7 +55,7 @@ class RunLog:
             completed=float(row["step"]),
             loss=f"{row['loss']:.4f}",
             lr=f"{row['lr']:.2e}",
-            speed=speed(row),
+            speed=speed(row, width=self._console.width),
         )
         if write:
             self.write(row)
@@ -80,10 +84,10 @@ class RunLog:
         self._file.close()
 
 
-def speed(row: Row) -> str:
+def speed(row: Row, *, width: int) -> str:
     """A step's figures (see `figures.step_figures`) in a few words: those that are there, and worth a glance.
 
-    Padding and waiting are told from one percent on.
+    Padding and waiting are told from one percent on. On a line of fewer than `WIDE` columns there is room for one.
     """
     words = [f"{row['tokens_per_second']:,.0f} tokens/s"] if "tokens_per_second" in row else []
     if row.get("pictures_per_second"):
@@ -97,7 +101,7 @@ def speed(row: Row) -> str:
             words.append(f"{name} {row[key]:.0%}")
     if "peak_memory_gib" in row:
         words.append(f"{row['peak_memory_gib']:.1f} GiB")
-    return ", ".join(words)
+    return ", ".join(words if width >= WIDE else words[:1])
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
