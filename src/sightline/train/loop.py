@@ -26,6 +26,7 @@ from sightline.train.figures import peak_memory, shown_in, slots, step_figures
 from sightline.train.log import LOG_FILE, RunLog, read_log
 from sightline.train.loss import loss_sum
 from sightline.train.optim import rate_at, set_rates
+from sightline.train.parts import set_modes
 from sightline.train.plot import plot_run
 from sightline.train.run import Run, finish, is_finished
 from sightline.train.state import save_state
@@ -103,7 +104,7 @@ def _one_step(run: Run, batches: list[Batch], log: RunLog, *, waited: float) -> 
     factor = rate_at(state.step, total=run.total, warmup=settings.warmup, schedule=settings.schedule)
     set_rates(run.optimizer, factor)
     torch.manual_seed(run.recipe.seed * 1_000_003 + state.step)  # dropout: a function of seed and step, like the batch
-    _set_modes(run)
+    set_modes(run.model, settings)
     result = take_step(run.model, run.optimizer, batches, clip=settings.clip, dtype=run.dtype)
     seconds = time.perf_counter() - started
     shown = shown_in(batches)
@@ -167,17 +168,6 @@ def _save(run: Run, log: RunLog, *, last_chance: bool) -> None:
         log.say(f"{what}; the next save tries again")
     else:
         run.failed_saves = 0
-
-
-def _set_modes(run: Run) -> None:
-    """Training mode for what trains; a frozen part answers as it will later, without dropout.
-
-    A frozen language model is in training mode all the same when it recomputes activations: transformers recomputes in
-    that mode alone.
-    """
-    settings = run.recipe.train
-    for name, part in run.model.parts().items():
-        part.train(name in settings.lr or (name == "language" and settings.gradient_checkpointing))
 
 
 def _count_bad(run: Run, result: StepResult, log: RunLog) -> None:
