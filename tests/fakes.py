@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from sightline.model.connector import build_connector
@@ -123,3 +124,13 @@ def tiny_prompt(model: VisionLanguageModel, *, images: int = 1) -> torch.Tensor:
     """int64[1, T]: some text, the placeholders of each image, some text."""
     picture = [*[model.image_token_id] * model.vision.tokens_per_image, 7, 8]
     return torch.tensor([[1, 5, 6, *picture * images, 9, 10]])
+
+
+def flat_gradient(model: nn.Module) -> Tensor:
+    """All gradients of a model in one row; parameters without one are left out."""
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Of two tensors, relative to the second."""
+    return float((found - expected).norm() / expected.norm())

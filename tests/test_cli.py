@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from sightline.cli import app, run
+from sightline.cli import run
+from tests.command_line import Captured, assert_refused, sightline
 from tests.tiny_checkpoint import save_assistant, tiny_assistant, write_tiny_recipe
 
 COMMANDS = ("demo", "train", "chat", "evaluate", "inspect", "loss", "import", "export", "describe", "plan", "parts")
 QUESTION = {"question_id": "1", "image": "good.png", "text": "What?", "answer": "red", "category": "color"}
-
-Captured = pytest.CaptureFixture[str]
-
-
-def sightline(*arguments: object) -> int:
-    """Runs the command line in this process; its exit code."""
-    return run(partial(app, args=[str(argument) for argument in arguments]))
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +103,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, arguments: str, words: str
 ) -> None:
     monkeypatch.chdir(place)
-    assert sightline(*arguments.split()) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("sightline: ")
-    assert captured.err.count("\n") == 1
-    assert captured.err.endswith("\n")
-    assert words in captured.err
+    assert_refused(capsys, arguments, words)
 
 
 def test_a_refused_run_leaves_no_output_behind(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

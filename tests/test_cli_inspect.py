@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from sightline.cli import app, run
+from tests.command_line import Captured, assert_refused, sightline
 from tests.tiny_checkpoint import save_assistant, tiny_assistant, write_tiny_recipe
-
-Captured = pytest.CaptureFixture[str]
-
-
-def sightline(*arguments: object) -> int:
-    return run(partial(app, args=[str(argument) for argument in arguments]))
 
 
 def sample(name: str, answer: str = "Red.", **more: Any) -> dict[str, Any]:
@@ -150,9 +143,4 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, arguments: str, words: str
 ) -> None:
     monkeypatch.chdir(place)
-    assert sightline(*arguments.split()) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("sightline: ")
-    assert captured.err.count("\n") == 1
-    assert words in captured.err
+    assert_refused(capsys, arguments, words)

@@ -18,7 +18,7 @@ from sightline.train.loss import loss_sum, token_losses
 from sightline.train.optim import build_optimizer, parameter_groups
 from sightline.train.parts import freeze
 from sightline.train.step import StepResult, accumulate, take_step
-from tests.fakes import tiny_model
+from tests.fakes import distance, flat_gradient, tiny_model
 from tests.train.small_run import toy_examples
 
 RATES = {"vision": 1e-3, "connector": 1e-2, "language": 1e-3}
@@ -46,14 +46,6 @@ def optimizer_of(model: VisionLanguageModel) -> torch.optim.AdamW:
 
 def step(model: VisionLanguageModel, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> StepResult:
     return take_step(model, optimizer, batches, clip=1.0, dtype=FP32)
-
-
-def flat_gradient(model: VisionLanguageModel) -> Tensor:
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
-
-
-def distance(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 def cut(examples: list[Example], *, size: int) -> list[Batch]:
