@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sightline.errors import ConfigError
-from sightline.infer.generate import Prompt, decode_steps, generate
+from sightline.infer.generate import Prompt, _generators, decode_steps, generate
 from sightline.infer.sampling import Sampling
 from sightline.infer.words import StopRule
 from sightline.model.vlm import VisionLanguageModel
@@ -123,6 +123,18 @@ def test_the_placeholder_is_never_said(monkeypatch: pytest.MonkeyPatch) -> None:
         answers = generate(model, PROMPTS, sampling=Sampling(max_new_tokens=4, temperature=temperature), stop=never())
         assert [len(answer) for answer in answers] == [4] * len(PROMPTS)
         assert IMAGE_TOKEN not in {token for answer in answers for token in answer}
+
+
+def test_prompts_are_drawn_for_by_their_words_and_their_number() -> None:
+    """Each has numbers of its own, whoever stands beside it."""
+    sampling = Sampling(temperature=1.0, seed=4)
+    prompts = [Prompt(ids=ids, pixels=tiny_pixels(0), number=number) for ids in ([1, 5], [1, 6]) for number in (0, 1)]
+    together = _generators(prompts, sampling, torch.device("cpu"))
+    assert together is not None
+    assert len({generator.initial_seed() for generator in together}) == 4
+    alone = _generators(prompts[3:], sampling, torch.device("cpu"))
+    assert alone is not None
+    assert alone[0].initial_seed() == together[3].initial_seed()
 
 
 def test_a_seed_repeats_an_answer_and_another_one_changes_it() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -93,12 +92,7 @@ class Plan:
         Raises:
             CheckpointError: one has values that are not finite, before or after its changes.
         """
-        last: Path | None = None
         for name in self.planned:
-            origin = self.pieces[name][0]
-            if isinstance(origin, Stored) and origin.path != last:
-                reader.close()  # the pages of a file that was read count as memory for as long as it is open
-                last = origin.path
             yield name, self._make(name, reader)
 
     def _make(self, name: str, reader: TensorReader) -> Tensor:
