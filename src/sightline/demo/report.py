@@ -28,7 +28,7 @@ from sightline.evaluate.short_answers import Answered
 from sightline.recipe import PARTS, PartName
 from sightline.train.log import LOG_FILE, read_log
 from sightline.train.plot import smoothed
-from sightline.train.run import RECIPE_FILE
+from sightline.train.output import RECIPE_FILE
 
 STAGES = ("align", "instruct")
 CARDS = 4

@@ -6,11 +6,8 @@ order is by price: paths, the output, samples, their tokens and pictures, and on
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +16,7 @@ from typing import TextIO
 import torch
 
 from sightline.atomic import MANIFEST, read_json, readable_directory, sha256_file, verify_manifest, write_atomic
-from sightline.config import dump_recipe, fingerprint
+from sightline.config import fingerprint
 from sightline.data.batch import Batch, RowPlan
 from sightline.data.loader import StepMaker, usable
 from sightline.data.mixture import total_steps
@@ -37,13 +34,10 @@ from sightline.train.encoding import Encoding
 from sightline.train.feature_cache import FeatureCache, check_place
 from sightline.train.flops import StepFlops, step_flops
 from sightline.train.optim import build_optimizer, parameter_groups
+from sightline.train.output import FINISHED, STATES, claim
 from sightline.train.parts import add_lora, freeze, merge_lora
 from sightline.train.samples import SampleSet, read_sources
 from sightline.train.state import TrainState, resume, trained_parameters
-
-STATES = "checkpoints"
-RECIPE_FILE = "recipe.yaml"
-FINISHED = "finished.json"
 
 Say = Callable[[str], None]
 
@@ -136,7 +130,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     samples = read_sources(recipe.data, processor, bad=bad, say=say, processes=processes)
     validation = read_sources(recipe.validation, processor, bad=bad, say=say, key="validation", processes=processes)
     mark = ":".join((fingerprint(recipe), samples.fingerprint, *_start_mark(recipe)))
-    lock = _claim(directory, recipe, mark, new=new)
+    lock = claim(directory, recipe, mark, new=new)
     _write_refused(directory, [*samples.refused, *validation.refused])
     total = recipe.train.steps or total_steps(
         num_samples=len(samples), batch=recipe.train.batch, epochs=recipe.train.epochs or 1
@@ -239,32 +233,6 @@ def _mark(run: Run) -> dict[str, object]:
     return {"fingerprint": run.state.fingerprint, "steps": run.total}
 
 
-def _claim(directory: Path, recipe: Recipe, mark: str, *, new: bool) -> TextIO:
-    """Takes the output directory for this run: one process at a time, and never over a run of another recipe."""
-    recipe_file = directory / RECIPE_FILE
-    if new and directory.is_dir():
-        with _lock(directory):  # or a run that goes on would write its states into the next one
-            _put_aside(directory)
-    if directory.exists() and not directory.is_dir():
-        raise ConfigError(f"output: {directory} is a file; give a directory")
-    owner = directory / "run.json"
-    has_results = (directory / FINISHED).exists() or any((directory / STATES).glob("*"))
-    if owner.exists() and has_results:
-        found = read_json(owner)
-        if not isinstance(found, dict) or found.get("fingerprint") != mark:
-            raise ConfigError(
-                f"output: {directory} holds a run of another recipe or other data; give another output, "
-                "or --new to put it aside and start over"
-            )
-    if not owner.exists() and (directory / "config.json").exists():
-        raise ConfigError(f"output: {directory} holds a model that no run has written there; give another output")
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = _lock(directory)
-    write_atomic(owner, json.dumps({"fingerprint": mark}) + "\n")
-    write_atomic(recipe_file, dump_recipe(recipe))
-    return lock
-
-
 def _start_mark(recipe: Recipe) -> tuple[str, ...]:
     """What tells apart the checkpoints that have stood at `model.start`: its manifest holds every file's checksum."""
     if recipe.model.start is None:
@@ -276,42 +244,6 @@ def _write_refused(directory: Path, refused: list[Rejection]) -> None:
     """The samples that are left out, one a line, for whoever mends them."""
     if refused:
         write_atomic(directory / "bad_samples.jsonl", "".join(json.dumps(asdict(found)) + "\n" for found in refused))
-
-
-def _lock(directory: Path) -> TextIO:
-    """An exclusive lock that the system drops with the process, however it ends."""
-    lock = (directory / "run.lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        raise ConfigError(
-            f"output: {directory} is in use by process {lock.read().strip() or '?'}; wait, or give another output"
-        ) from error
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    _close_in_children(lock)
-    return lock
-
-
-def _close_in_children(file: TextIO) -> None:
-    """Worker processes are forked, and outlive a killed run by seconds: they must not keep its lock."""
-    reference = weakref.ref(file)
-
-    def close() -> None:
-        if (copy := reference()) is not None:
-            copy.close()
-
-    os.register_at_fork(after_in_child=close)
-
-
-def _put_aside(directory: Path) -> None:
-    number = 1
-    while (aside := directory.with_name(f"{directory.name}.old-{number}")).exists():
-        number += 1
-    directory.rename(aside)
 
 
 def _check_space(directory: Path, model: VisionLanguageModel, dtype: torch.dtype) -> None:
