@@ -88,7 +88,7 @@ class Ranks:
         for bucket in buckets(due, most=BUCKET_BYTES):
             flat = torch.cat([_gradient(parameter).flatten() for parameter in bucket])
             self._reduce(flat)
-            parts = flat.split([parameter.numel() for parameter in bucket])
+            parts = torch.split(flat, [parameter.numel() for parameter in bucket])
             for parameter, part in zip(bucket, parts, strict=True):
                 parameter.grad = part.view_as(parameter)
 
