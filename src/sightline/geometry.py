@@ -35,6 +35,11 @@ class Box(NamedTuple):
         """From any finite numbers, exactly as they are."""
         return cls(Fraction(left), Fraction(top), Fraction(right), Fraction(bottom))
 
+    @classmethod
+    def of_extent(cls, left: Number, top: Number, width: Number, height: Number) -> Box:
+        """From its corner and its size, as COCO and Visual Genome write boxes."""
+        return cls.of(left, top, Fraction(left) + Fraction(width), Fraction(top) + Fraction(height))
+
     @property
     def is_empty(self) -> bool:
         return self.right <= self.left or self.bottom <= self.top
@@ -174,10 +179,8 @@ class Convention:
 
     def box(self, numbers: Sequence[Number], width: int, height: int) -> Box:
         """The four numbers -> the box in pixels of a picture of that size."""
-        left, top, right, bottom = (Fraction(number) for number in numbers)
-        if self.extent:
-            right, bottom = left + right, top + bottom
-        return self._framed(width, height).inverse_box(Box(left, top, right, bottom))
+        box = Box.of_extent(*numbers) if self.extent else Box.of(*numbers)
+        return self._framed(width, height).inverse_box(box)
 
     def write(self, box: Box, width: int, height: int) -> str:
         """`[0.25, 0.5, 0.75, 1.0]`: a list as Python writes it, without zeros at the end, as in LLaVA's data."""
