@@ -111,7 +111,8 @@ def one_line(text: str) -> str:
 
 def capitalised(text: str) -> str:
     """With a large first letter and the rest as it is, as answers in LLaVA-1.5's mixture begin."""
-    return text[:1].upper() + text[1:]
+    large = text[:1].upper()
+    return large + text[1:] if len(large) == 1 else text  # German's sharp s has none
 
 
 def sentence(text: str) -> str:

@@ -35,6 +35,7 @@ class _Page(HTMLParser):
         self._lists: list[int | None] = []  # the last number of each open list; None: without numbers
         self._silent = 0
         self._code = 0  # open <pre>
+        self._fence = 0  # where the last one starts in the pieces
 
     def text(self) -> str:
         joined = "".join(self._pieces)
@@ -45,15 +46,18 @@ class _Page(HTMLParser):
             self._silent += 1
         elif tag == "pre":
             self._code += 1
+            self._fence = len(self._pieces)
             self._pieces.append("\n\n```\n")
-        elif tag == "code" and not self._code:
+        elif tag == "code" and self._code:  # what stands before it is the page's bar over the code
+            self._pieces[self._fence :] = [f"\n\n```{_language(attributes)}\n"]
+        elif tag == "code":
             self._pieces.append("`")
         elif tag == "br":
             self._pieces.append("\n")
         elif tag == "li":
             self._pieces.append(self._bullet())
         elif tag in _BLOCKS and not self._code:
-            self._pieces.append("" if self._pieces and self._pieces[-1].endswith(("- ", ". ")) else "\n\n")
+            self._pieces.append("" if self._lists else "\n\n")
         elif tag in _MARKS and not self._code:
             self._pieces.append(_MARKS[tag])
         if tag in ("ul", "ol"):
@@ -64,11 +68,11 @@ class _Page(HTMLParser):
             self._silent = max(0, self._silent - 1)
         elif tag == "pre":
             self._code = max(0, self._code - 1)
-            self._pieces.append("\n```\n\n")
+            self._pieces.append("```\n\n" if self._pieces[-1].endswith("\n") else "\n```\n\n")
         elif tag == "code" and not self._code:
             self._pieces.append("`")
         elif tag in _BLOCKS and not self._code:
-            self._pieces.append("\n\n" if not self._lists or tag in ("ul", "ol") else "\n")
+            self._pieces.append("\n\n" if len(self._lists) <= (tag in ("ul", "ol")) else "\n")
         elif tag in _MARKS and not self._code:
             self._pieces.append(_MARKS[tag])
         if tag in ("ul", "ol") and self._lists:
@@ -86,3 +90,9 @@ class _Page(HTMLParser):
             return f"\n{depth}- "
         self._lists[-1] = number + 1
         return f"\n{depth}{number + 1}. "
+
+
+def _language(attributes: list[tuple[str, str | None]]) -> str:
+    """Of a <code>, by its class, as highlighters write it."""
+    found = re.search(r"\blanguage-(\w+)", dict(attributes).get("class") or "")
+    return found.group(1) if found else ""
