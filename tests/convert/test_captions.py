@@ -8,6 +8,7 @@ import pytest
 
 from sightline.data.legacy_templates import PlainTemplate
 from sightline.data.parsing import read_samples
+from sightline.data.segments import TextSegment
 from tests.convert.official import converted, reasons, refused, said, write
 
 ONE_SENTENCE = "<image>\nProvide a one-sentence caption for the provided image."
@@ -91,7 +92,7 @@ def test_stage_1_is_rendered_as_captions_alone(tmp_path: Path) -> None:
     write(tmp_path, "Train_GCC-training.tsv", "a bus\thttp://x\n")
     converted("cc3m", tmp_path)
     segments = PlainTemplate().render(read_samples(tmp_path / "out" / "made.json")[0])
-    assert [segment.text for segment in segments if segment.trained] == ["a bus\n"]
+    assert [part.text for part in segments if isinstance(part, TextSegment) and part.trained] == ["a bus\n"]
 
 
 META = [

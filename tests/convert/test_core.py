@@ -82,8 +82,8 @@ def test_jsonl_is_written_by_its_ending(tmp_path: Path) -> None:
 def test_the_counts_are_of_units_samples_exchanges_and_pictures(tmp_path: Path) -> None:
     two = Dialogue(id="3", image="b.jpg", turns=(("Q", "A"), ("R", "B")), units=2)
     copy = Dialogue(id="3", image="b.jpg", turns=two.turns, units=0)
-    tally = made(tmp_path / "a.json", [one("1"), LeftOut(reason="odd", place="f:1", units=3), two, copy,
-                                       LeftOut(reason="odd", place="f:2"), LeftOut(reason="bad", place="f:9")])  # fmt: skip
+    odd, bad = LeftOut(reason="odd", place="f:1", units=3), LeftOut(reason="bad", place="f:9")
+    tally = made(tmp_path / "a.json", [one("1"), odd, two, copy, LeftOut(reason="odd", place="f:2"), bad])
     left_out = {"odd": {"count": 4, "first": "f:1"}, "bad": {"count": 1, "first": "f:9"}}
     counts = {"samples": 3, "pictures": 2, "exchanges": 5, "units": 8, "used": 3}
     assert tally.as_json() == {**counts, "left_out": left_out}

@@ -83,7 +83,7 @@ def stream(
     options = FORMATS[name].options(name, given)
 
     def read() -> Iterator[Item]:
-        return _usable(FORMATS[name].read(source, options), images)
+        yield from _usable(FORMATS[name].read(source, options), images)
 
     return read() if sample is None else _drawn(read, sample, f"sample/{options.seed}")
 

@@ -113,7 +113,7 @@ class Source:
 
     def missing(self, *names: str, fix: str = "check the folder and --split") -> DataError:
         if self.folder.is_dir():
-            there = sorted(path.name for path in self.folder.iterdir())
+            there = sorted(path.name for path in self.folder.iterdir() if path.name[0] != ".")
             held = f"it holds {', '.join(there[:5])[:200] or 'nothing'}"
         else:
             held = "there is no such folder"
