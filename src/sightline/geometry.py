@@ -202,9 +202,10 @@ CONVENTIONS = {
 }
 """Name -> convention.
 
-- `llava`: parts of the padded square, two decimals. So are the region dialogues of LLaVA-1.5's mixture.
+- `llava`: parts of the padded square, two decimals. So are the region dialogues of LLaVA-1.5's mixture
+  (haotian-liu/LLaVA issue 606, where users found it out).
 - `unit`: parts of the picture, three decimals. So are the boxes in the prompts to LLaVA's teacher
   (playground/data/prompts).
-- `thousand`: whole thousandths of the picture, as Qwen-VL and InternVL write.
+- `thousand`: whole thousandths of the picture, rounded. InternVL's are cut instead (OpenGVLab/InternVL issue 285).
 - `pixels-xyxy`: whole pixels. `pixels-xywh`: corner, width and height with two decimals, as COCO's files (data format).
 """

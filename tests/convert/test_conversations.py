@@ -56,6 +56,7 @@ def test_a_conversation_is_cleaned(turns: Turns, expected: list[str], tmp_path: 
         pytest.param([("human", "Hi"), ("gpt", "<div><button>Copy</button></div>")], "turn_empty", id="nothing shown"),
         pytest.param([("human", " "), ("gpt", "Hello.")], "turn_empty", id="blank question"),
         pytest.param([("human", "Hi"), ("gpt", "\x00")], "text_control", id="what the reader refuses"),
+        pytest.param([("human", "Hi"), ("gpt", "\ud800")], "text_surrogate", id="what no file can hold"),
     ],
 )
 def test_a_conversation_that_cannot_be_used_is_counted(turns: Turns, reason: str, tmp_path: Path) -> None:
