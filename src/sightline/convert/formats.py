@@ -73,19 +73,20 @@ class Format:
             ConfigError: there is no such split or value, or the format does not take the option.
         """
         chosen = {key: value for key, value in given.items() if value is not None}
-        split = str(chosen.pop("split", next(iter(self.splits))))
+        split = str(chosen.get("split", next(iter(self.splits))))
         if split not in self.splits:
-            raise ConfigError(
-                f"--split: {name} has no {split!r}, only {', '.join(self.splits)}{nearest(split, self.splits)}"
-            )
-        always = {"split": split, "pictures": chosen.pop("pictures", self.splits[split])}
-        always |= {"seed": chosen.pop("seed", 0)}
+            hint = nearest(split, self.splits)
+            raise ConfigError(f"--split: {name} has no {split!r}, only {', '.join(self.splits)}{hint}")
         for key, value in chosen.items():
-            flag = "--" + key.replace("_", "-")
-            if key not in self.defaults:
-                takes = ", ".join("--" + known.replace("_", "-") for known in self.defaults)
-                raise ConfigError(f"{flag}: {name} does not take it; it takes {takes or 'no such options'}")
+            if key not in self.defaults and key not in ("split", "pictures", "seed"):
+                takes = ", ".join(map(_flag, self.defaults)) or "no such options"
+                raise ConfigError(f"{_flag(key)}: {name} does not take it; it takes {takes}")
             if key in CHOICES and value not in CHOICES[key]:
                 hint = nearest(str(value), CHOICES[key])
-                raise ConfigError(f"{flag}: found {value!r}, expected one of {', '.join(CHOICES[key])}{hint}")
-        return Options(**{**self.defaults, **chosen, **always})  # type: ignore[arg-type]
+                raise ConfigError(f"{_flag(key)}: found {value!r}, expected one of {', '.join(CHOICES[key])}{hint}")
+        settled = {"pictures": self.splits[split], **self.defaults, **chosen, "split": split}
+        return Options(**settled)  # type: ignore[arg-type]
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
