@@ -10,6 +10,7 @@ happens once, where a convention writes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -172,25 +173,27 @@ class Convention:
     decimals: int
 
     def numbers(self, box: Box, width: int, height: int) -> tuple[float, ...]:
-        """A box in pixels of a picture of that size -> the four numbers, rounded."""
-        left, top, right, bottom = self._framed(width, height).forward_box(box)
+        """A box in pixels of a picture of that size -> the four numbers, rounded.
+
+        As a list, Python writes them as LLaVA's data has them: `[0.25, 0.5, 0.75, 1.0]`, without zeros at the end.
+        """
+        left, top, right, bottom = _framed(self.frame, self.whole, width, height).forward_box(box)
         found = (left, top, right - left, bottom - top) if self.extent else (left, top, right, bottom)
         return tuple(round(float(number), self.decimals) if self.decimals else round(number) for number in found)
 
     def box(self, numbers: Sequence[Number], width: int, height: int) -> Box:
         """The four numbers -> the box in pixels of a picture of that size."""
         box = Box.of_extent(*numbers) if self.extent else Box.of(*numbers)
-        return self._framed(width, height).inverse_box(box)
+        return _framed(self.frame, self.whole, width, height).inverse_box(box)
 
-    def write(self, box: Box, width: int, height: int) -> str:
-        """`[0.25, 0.5, 0.75, 1.0]`: a list as Python writes it, without zeros at the end, as in LLaVA's data."""
-        return str(list(self.numbers(box, width, height)))
 
-    def _framed(self, width: int, height: int) -> Geometry:
-        whole = Geometry.of(width, height)
-        if self.frame == "pixels":
-            return whole
-        return (whole.padded() if self.frame == "square" else whole).resized(self.whole, self.whole)
+@functools.lru_cache(maxsize=1024)
+def _framed(frame: Literal["pixels", "picture", "square"], whole: int, width: int, height: int) -> Geometry:
+    """From pixels to a convention's numbers; kept, as a picture has many boxes."""
+    picture = Geometry.of(width, height)
+    if frame == "pixels":
+        return picture
+    return (picture.padded() if frame == "square" else picture).resized(whole, whole)
 
 
 CONVENTIONS = {

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from sightline.convert.dialogue import Exchange, Item, LeftOut, dialogue, drawn, merged, one_line, sentence
+from sightline.convert.dialogue import Exchange, Item, LeftOut, dialogue, merged, one_line, sentence
 from sightline.convert.formats import Options
 from sightline.convert.source import Row, Source, rows
 from sightline.geometry import CONVENTIONS, Box
@@ -48,20 +48,23 @@ def visual_genome(source: Source, options: Options) -> Iterator[Item]:
             continue
         width, height, folder = pictures[number]
         image = options.picture(id=number, folder=folder)
-        found = []
-        for region in regions:
+        order = list(range(len(regions)))
+        random.Random(f"regions/{options.seed}/{number}").shuffle(order)
+        kept: dict[int, Exchange] = {}
+        while order and len(kept) < (options.per_picture or len(regions)):
+            region = regions[order[-1]]
             box = Box.of_extent(*(region.integer(key) for key in ("x", "y", "width", "height")))
-            words = region.text("phrase")
-            key = f"{number}/{region.name('region_id')}"
-            found.append(_asked(region, str(number), image, words, box, (width, height), options, key))
-        yield from (one for one in found if isinstance(one, LeftOut))
-        exchanges = [one for one in found if isinstance(one, Exchange)]
-        most = options.per_picture or len(exchanges)
-        kept = drawn(len(exchanges), most, f"regions/{options.seed}/{number}")
-        if len(exchanges) > most:
-            yield LeftOut(reason="over_per_picture", place=row.place, units=len(exchanges) - most)
+            key, words = f"{number}/{region.name('region_id')}", region.text("phrase")
+            asked = _asked(region, str(number), image, words, box, (width, height), options, key)
+            if isinstance(asked, LeftOut):
+                yield asked
+            else:
+                kept[order[-1]] = asked
+            order.pop()
+        if order:
+            yield LeftOut(reason="over_per_picture", place=row.place, units=len(order))
         if kept:
-            yield dialogue([exchanges[index] for index in sorted(kept)])
+            yield dialogue([kept[index] for index in sorted(kept)])
 
 
 def _referred(references: Path, source: Source, options: Options) -> Iterator[Exchange | LeftOut]:
@@ -105,9 +108,10 @@ def _asked(
     inside = box.within(*size)
     if inside.is_empty:
         return LeftOut(reason="box_outside", place=row.place)
-    if convention.box(convention.numbers(inside, *size), *size).is_empty:
+    numbers = convention.numbers(inside, *size)
+    if convention.box(numbers, *size).is_empty:
         return LeftOut(reason="box_too_small", place=row.place)
-    written = convention.write(inside, *size)
+    written = str(list(numbers))
     if random.Random(f"{options.seed}/{key}").random() < 0.5:
         question, answer = WHERE.format(phrase.rstrip(". ") + "."), written
     else:
