@@ -39,8 +39,8 @@ def convert(
         raise ConfigError("convert needs FORMAT SRC DST; sightline convert --list shows the formats")
     if images is not None and not images.is_dir():
         raise DataError(f"--images: there is no folder {images}; name the image root", reason="file_missing")
-    given = {"split": split, "boxes": boxes, "prompt": prompt, "answers": answers, "captions": captions, "ocr": ocr}
-    given |= {"per_picture": per_picture, "pictures": pictures}
+    given: dict[str, str | int | None] = {"split": split, "boxes": boxes, "prompt": prompt, "answers": answers}
+    given |= {"captions": captions, "ocr": ocr, "per_picture": per_picture, "pictures": pictures}
     told, report = _convert(name, source, target, given, sample, seed, images)
     for words in told:
         say(words)
@@ -51,7 +51,7 @@ def _convert(
     name: str,
     source: Path,
     target: Path,
-    given: Mapping[str, str | int | bool | None],
+    given: Mapping[str, str | int | None],
     sample: int | None,
     seed: int,
     images: Path | None,

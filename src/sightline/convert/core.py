@@ -21,7 +21,7 @@ from sightline.data.parsing import parse_sample
 from sightline.data.reading import Place, Record, SampleError
 from sightline.errors import DataError, StorageError, nearest
 
-Given = Mapping[str, str | int | bool | None]
+Given = Mapping[str, str | int | None]
 
 
 @dataclass(kw_only=True, slots=True)

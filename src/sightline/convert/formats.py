@@ -64,9 +64,9 @@ class Format:
     files: str
     read: Callable[[Source, Options], Iterator[Item]]
     splits: Mapping[str, str]
-    defaults: Mapping[str, str | int | bool] = field(default_factory=dict)
+    defaults: Mapping[str, str | int] = field(default_factory=dict)
 
-    def options(self, name: str, given: Mapping[str, str | int | bool | None]) -> Options:
+    def options(self, name: str, given: Mapping[str, str | int | None]) -> Options:
         """Its defaults with what the user gave (None: nothing given).
 
         Raises:

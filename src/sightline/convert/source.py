@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeGuard
 
 from sightline.data.members import read_members
 from sightline.data.reading import open_data, read_records
@@ -159,7 +159,7 @@ def _wrong(words: str, reason: str) -> DataError:
     return DataError(f"{words}; check that it is this dataset's official file", reason=reason)
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
