@@ -43,7 +43,7 @@ def instruct(source: Source, options: Options) -> Iterator[Item]:
             said = [_words(turn) for turn in sample.turns]
             image = options.picture(name=sample.images[0]) if sample.images else None
             turns = tuple(zip(said[::2], said[1::2], strict=True))
-            yield Dialogue(id=sample.id.partition("#")[0], image=image, turns=turns, units=1)
+            yield Dialogue(id=sample.id, image=image, turns=turns, units=1)
 
 
 def _words(turn: Turn) -> str:

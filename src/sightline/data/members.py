@@ -27,6 +27,12 @@ class Member(NamedTuple):
     value: object
 
 
+class _Document(Window):
+    def truncated(self) -> DataError:
+        words = f"the file ends inside the entry that starts at byte {self.byte}; download or write it again"
+        return self.error("json_truncated", words)
+
+
 def read_members(path: Path, sections: Collection[str] = ()) -> Iterator[Member]:
     """The entries of one JSON document, in its order and in bounded memory.
 
@@ -38,7 +44,7 @@ def read_members(path: Path, sections: Collection[str] = ()) -> Iterator[Member]
         DataError: as `read_records`, at the first trouble of an entry too; or a section is not there.
     """
     with open_data(path) as file:
-        window = Window(file, str(path))
+        window = _Document(file, str(path))
         first = window.peek()
         if first not in (("{",) if sections else ("[", "{")):
             found = f"{first!r} at the start" if first else "nothing"
