@@ -41,7 +41,7 @@ def test_entries_come_in_the_files_order_with_their_lines(
 @pytest.mark.parametrize(
     ("content", "sections", "reason", "words"),
     [
-        pytest.param('{"a": [1, 2', ("a",), "json_truncated", "byte 9; download", id="cut in a section"),
+        pytest.param('{"a": [1, 2', ("a",), "json_truncated", "byte 11; download", id="cut in a section"),
         pytest.param('{"a": [1, 2]', ("a",), "json_truncated", ":1: the file ends", id="cut after it"),
         pytest.param('{"a": [1]}', ("q",), "json_key_missing", "found no key 'q', only a", id="missing section"),
         pytest.param("[1]", ("q",), "json_invalid", "expected an object with q", id="list for an object"),
