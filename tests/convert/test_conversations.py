@@ -66,9 +66,11 @@ def test_a_conversation_that_cannot_be_used_is_counted(turns: Turns, reason: str
     assert reasons(tally) == {reason: 1}
 
 
-def test_ids_that_repeat_get_numbers(tmp_path: Path) -> None:
-    write(tmp_path, "sg_90k_part1.json", [chat("a", GOOD), chat("a", GOOD)])
-    assert [sample["id"] for sample in converted("sharegpt", tmp_path)[0]] == ["a", "a#2"]
+def test_both_parts_are_read_and_ids_that_repeat_get_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path, "sg_90k_part1.json", [chat("a", GOOD), chat("a", GOOD)])
+    write(tmp_path, "sg_90k_part2.json", [chat("b", GOOD), chat("a", GOOD)])
+    assert [sample["id"] for sample in converted("sharegpt", tmp_path)[0]] == ["a", "a#2", "b", "a#3"]
+    assert converted("sharegpt", path)[1].samples == 2
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ FORMATS: dict[str, Format] = {
     ),
     "sharegpt": Format(
         about="ShareGPT conversations, text alone",
-        files="ShareGPT_V3_unfiltered_cleaned_split.json or sg_90k_part1.json",
+        files="ShareGPT_V3_unfiltered_cleaned_split.json, or sg_90k_part1.json and sg_90k_part2.json",
         read=conversations.sharegpt,
         splits={"train": ""},
     ),

@@ -27,8 +27,12 @@ def sharegpt(source: Source, options: Options) -> Iterator[Item]:
     LLaVA drops invalid ones "as Vicuna does" and cuts at 2048 tokens (arXiv 2310.03744, A.2); the cut is left to
     training, which knows the tokenizer. No language is preferred.
     """
-    for row in samples(source.main("ShareGPT_V3_unfiltered_cleaned_split.json", "sg_90k_part1.json")):
-        yield _cleaned(row)
+    paths = [source.main("ShareGPT_V3_unfiltered_cleaned_split.json", "sg_90k_part1.json")]
+    second = None if source.root.is_file() else source.find("sg_90k_part2.json")
+    if second is not None and paths[0].name == "sg_90k_part1.json":
+        paths.append(second)
+    for path in paths:
+        yield from map(_cleaned, samples(path))
 
 
 def instruct(source: Source, options: Options) -> Iterator[Item]:
