@@ -132,8 +132,7 @@ def _counted(items: Iterator[Item], tally: Tally) -> Iterator[Dialogue]:
 def _usable(items: Iterator[Item], images: Path | None) -> Iterator[Item]:
     """Dialogues that the reader accepts and whose pictures are there, the others as left out."""
     for item in items:
-        reason = _fault(item, images) if isinstance(item, Dialogue) else None
-        if reason is not None and isinstance(item, Dialogue):
+        if isinstance(item, Dialogue) and (reason := _fault(item, images)) is not None:
             yield LeftOut(reason=reason, place=item.image or item.id, units=item.units)
         else:
             yield item
