@@ -156,9 +156,9 @@ def _drawn(read: Callable[[], Iterator[Item]], wanted: int, seed: str) -> Iterat
         if isinstance(item, LeftOut):
             yield item
             continue
-        drawn_out = number in kept
+        chosen = number in kept
         number += 1
-        yield item if drawn_out else LeftOut(reason="not_drawn", place=item.image or item.id, units=item.units)
+        yield item if chosen else LeftOut(reason="not_drawn", place=item.image or item.id, units=item.units)
 
 
 def _nothing(tallies: list[Tally]) -> DataError:
