@@ -10,12 +10,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sightline.errors import DataError
+
 Role = Literal["system", "user", "assistant"]
+
+# The first bytes of the formats that OpenAI's and vLLM's image_url take: the PNG signature, JPEG's SOI and a marker,
+# RIFF WEBP.
+_MARKS = {
+    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "jpeg": re.compile(rb"\xff\xd8\xff"),
+    "webp": re.compile(rb"RIFF....WEBP", re.S),
+}
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,48 @@ class Reply:
     prompt_tokens: int | None
     completion_tokens: int | None
     raw: bytes
+
+
+def request_body(
+    question: Question, ask: int, *, seeded: bool = True, tokens_field: str = "max_tokens"
+) -> dict[str, Any]:
+    """The JSON body of a chat-completions request; reads the pictures' files.
+
+    Args:
+        ask: the how-manieth asking, from 0. As the `seed` it tells a second asking from a repetition of the first.
+        seeded: whether the server takes a `seed`.
+        tokens_field: `max_tokens`, or `max_completion_tokens` for models that insist on it.
+
+    Raises:
+        DataError: a picture is gone, has changed, or is of another format.
+    """
+    body = {
+        "model": question.model,
+        "messages": [_message_body(message) for message in question.messages],
+        tokens_field: question.max_tokens,
+        "temperature": question.temperature,
+    }
+    return body | {"seed": ask} if seeded else body
+
+
+def _message_body(message: Message) -> dict[str, Any]:
+    if not message.images:
+        return {"role": message.role, "content": message.content}
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(i)}} for i in message.images]
+    return {"role": message.role, "content": [*parts, {"type": "text", "text": message.content}]}
+
+
+def _data_url(picture: Picture) -> str:
+    try:
+        content = Path(picture.path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{picture.path}: cannot be read: {error.strerror}", reason="image_missing") from error
+    if hashlib.sha256(content).hexdigest() != picture.sha256:
+        raise DataError(f"{picture.path}: has changed since the question was made: start again", reason="image_changed")
+    kind = next((name for name, mark in _MARKS.items() if mark.match(content)), None)
+    if kind is None:
+        raise DataError(f"{picture.path}: not PNG, JPEG or WebP, which servers take: convert it", reason="image_format")
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def key_of(
