@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
+
 from sightline.ask.ledger import Ledger
 from sightline.ask.limits import Limits
 from sightline.ask.openai_teacher import OpenAITeacher
@@ -21,7 +23,7 @@ from sightline.atomic import FAULT_VARIABLE
 from tests.ask.helpers import FastClock, questions
 from tests.ask.scripted_server import Body, ScriptedServer, key_of, plain_reply, seeded_troubles
 
-KILLS = 10
+KILLS = 5
 """50 for the long drill; by then the ledgers of several runs have been filled."""
 SEED = 20261121
 CONCURRENCY = 8
@@ -93,6 +95,7 @@ def server_of(run: int) -> ScriptedServer:
     return ScriptedServer(replies, seeded_troubles(run, TROUBLES, share=0.3, most=2))
 
 
+@pytest.mark.slow
 def test_runs_that_are_killed_again_and_again_export_the_same_bytes(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     kills = run = 0
