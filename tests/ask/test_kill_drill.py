@@ -59,7 +59,7 @@ def start(path: Path, server: ScriptedServer, fault: str = "") -> BaseProcess:
 
 def export(path: Path) -> bytes:
     with Ledger(path, read_only=True) as ledger:
-        assert {state for _, state, _, _ in ledger.counts()} <= {"accepted", "rejected"}
+        assert {count.state for count in ledger.counts()} <= {"accepted", "rejected"}
         return "\n".join(json.dumps([one.key, one.subject, one.reply.text]) for one in ledger.accepted()).encode()
 
 

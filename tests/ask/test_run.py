@@ -68,8 +68,8 @@ def over_the_wire(
 def states(path: Path) -> dict[tuple[str, str], int]:
     with Ledger(path, read_only=True) as ledger:
         sums: Counter[tuple[str, str]] = Counter()
-        for _, state, reason, number in ledger.counts():
-            sums[state, reason] += number
+        for count in ledger.counts():
+            sums[count.state, count.reason] += count.count
         return dict(sums)
 
 

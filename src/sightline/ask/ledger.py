@@ -27,13 +27,14 @@ from sightline.ask.reply import read_reply
 from sightline.errors import ConfigError
 
 
-class Count(NamedTuple):
+@dataclass(frozen=True)
+class Count:
     """So many questions of a kind are in a state, for a reason ("" where there is none)."""
 
     kind: str
     state: str
     reason: str
-    number: int
+    count: int
 
 
 class Entry(NamedTuple):
@@ -154,7 +155,7 @@ class Ledger:
 
     def counts(self) -> list[Count]:
         """How many questions are in each state, by kind and reason."""
-        return [Count(*what, number=number) for what, number in sorted(self._questions.items()) if number]
+        return [Count(*what, number) for what, number in sorted(self._questions.items()) if number]
 
     def rejections(self) -> dict[str, int]:
         """How many replies were rejected for each reason, those of questions that were answered later included."""

@@ -19,7 +19,7 @@ class Snapshot:
     @property
     def finished(self) -> int:
         """Questions that were answered, rejected or given up."""
-        return sum(count.number for count in self.counts if count.state in ("accepted", "rejected", "dead"))
+        return sum(count.count for count in self.counts if count.state in ("accepted", "rejected", "dead"))
 
     @property
     def projected(self) -> float | None:

@@ -168,7 +168,7 @@ class _Run:
             for reason, number in sorted(self._rejections.items())
             if number > self._limits.warn_share * judged
         ]
-        waiting = sum(count.number for count in self._ledger.counts() if count.state == "batched")
+        waiting = sum(count.count for count in self._ledger.counts() if count.state == "batched")
         if waiting:
             warnings.append(f"{waiting} questions wait for batch files to come back; read those first")
         if any(self._excess):
