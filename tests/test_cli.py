@@ -17,7 +17,20 @@ from sightline.cli import run
 from tests.command_line import Captured, assert_refused, sightline
 from tests.tiny_checkpoint import save_assistant, tiny_assistant, write_tiny_recipe
 
-COMMANDS = ("demo", "train", "chat", "evaluate", "score", "inspect", "loss", "import", "export", "describe", "plan", "parts")
+COMMANDS = (
+    "demo",
+    "train",
+    "chat",
+    "evaluate",
+    "score",
+    "inspect",
+    "loss",
+    "import",
+    "export",
+    "describe",
+    "plan",
+    "parts",
+)
 QUESTION = {"question_id": "1", "image": "good.png", "text": "What?", "answer": "red", "category": "color"}
 
 

@@ -108,8 +108,8 @@ def _table(path: Path) -> list[Row]:
         if len(parts) != 4:
             raise refuse(
                 f"{path}:{number}",
-                f"expected picture, question, label and answer parted by tabs, found {len(parts)} parts; an answer with a "
-                "tab or a newline breaks this format: score the JSON lines instead",
+                f"expected picture, question, label and answer parted by tabs, found {len(parts)} parts; an answer "
+                "with a tab or a newline breaks this format: score the JSON lines instead",
             )
         fields = {"category": path.stem, "image": parts[0], "question": parts[1], "label": parts[2]}
         rows.append(Row(parts[3], fields, f"{path}:{number}"))

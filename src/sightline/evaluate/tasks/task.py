@@ -7,16 +7,13 @@ from scoring, so that a program that asks them reads the same files. Knows no be
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from sightline.errors import DataError, nearest
 from sightline.evaluate.result_files import ANSWER_FIELDS, ID, Row, read_rows
 from sightline.evaluate.results import Figures, Result, nulled
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +36,7 @@ class Question:
     options: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     group: str = ""
-    more: Mapping[str, Any] = NOTHING
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Scored(NamedTuple):
