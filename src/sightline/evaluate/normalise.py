@@ -83,6 +83,7 @@ def n1_lmms(text: str) -> str:
     return _words(_marks(text, _COMMAS, _PERIOD), str.lower)
 
 
+@lru_cache(maxsize=2**17)
 def stripped(text: str) -> str:
     """Newlines and tabs become blanks, and those at the ends go."""
     return text.replace("\n", " ").replace("\t", " ").strip()

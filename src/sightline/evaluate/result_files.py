@@ -23,6 +23,9 @@ ANSWER_FIELDS = ("text", "prediction", "answer", "caption")
 ID = "id"
 """The field of a row that came from `{id: answer}`."""
 
+HEADING = 2**16
+"""A table's heading is no longer, in bytes."""
+
 
 class Row(NamedTuple):
     """An answer as a file has it. `place` is `file:line`, or `file` and what leads to the answer."""
@@ -57,22 +60,22 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def parse(text: str, path: Path) -> Any:
-    """JSON, or JSON lines as a list; an empty file is an empty list.
+def whole(text: str, path: Path) -> Any:
+    """The one JSON value of a file; None where it is JSON lines, or empty.
 
     Raises:
         DataError: it is neither; the message names the line.
     """
     if not text.strip():
-        return []
+        return None
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        if error.msg != "Extra data":  # a whole value and then more: lines
-            raise refuse(f"{path}:{error.lineno}", f"not JSON ({error.msg})") from error
+        if error.msg == "Extra data":  # a whole value and then more: lines
+            return None
+        raise refuse(f"{path}:{error.lineno}", f"not JSON ({error.msg})") from error
     except RecursionError as error:
         raise refuse(path, "nested too deeply to be a benchmark's file") from error
-    return [value for _, value in numbered_lines(text, path)]
 
 
 def numbered_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
@@ -87,8 +90,10 @@ def numbered_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON or JSON-lines file."""
-    return parse(read_text(path), path)
+    """A JSON file, or JSON lines as a list; an empty file is an empty list."""
+    text = read_text(path)
+    content = whole(text, path)
+    return [value for _, value in numbered_lines(text, path)] if content is None else content
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -112,7 +117,8 @@ def looks_like_table(path: Path) -> bool:
     """Whether a file's first line is a heading of a table, or it is an xlsx file."""
     if not path.is_file() or zipfile.is_zipfile(path):
         return path.is_file()
-    first = read_text(path).partition("\n")[0].strip()
+    with path.open("rb") as file:
+        first = file.readline(HEADING).decode("utf-8-sig", errors="replace").strip()
     return bool(first) and first[0] not in "[{" and ("\t" in first or "," in first)
 
 
@@ -137,16 +143,16 @@ def read_rows(paths: Sequence[Path], *, answer_fields: Sequence[str] = ANSWER_FI
 
 def _json_rows(path: Path, answer_fields: Sequence[str]) -> list[Row]:
     text = read_text(path)
-    content = parse(text, path)
-    if isinstance(content, dict):
-        if any(field in content for field in answer_fields) and any(field.endswith("id") for field in content):
-            return [_row(content, answer_fields, f"{path}:1")]
-        return [_named(path, key, value) for key, value in content.items()]
-    if not isinstance(content, list):
-        raise refuse(path, f"expected answers, found {_short(content)}")
-    if text.lstrip()[:1] == "[":
+    content = whole(text, path)
+    if content is None:
+        return [_row(fields, answer_fields, f"{path}:{number}") for number, fields in numbered_lines(text, path)]
+    if isinstance(content, list):
         return [_row(fields, answer_fields, f"{path}: element {number}") for number, fields in enumerate(content)]
-    return [_row(fields, answer_fields, f"{path}:{number}") for number, fields in numbered_lines(text, path)]
+    if not isinstance(content, dict):
+        raise refuse(path, f"expected answers, found {_short(content)}")
+    if any(field in content for field in answer_fields) and any(field.endswith("id") for field in content):
+        return [_row(content, answer_fields, f"{path}:1")]
+    return [_named(path, key, value) for key, value in content.items()]
 
 
 def _named(path: Path, key: str, value: object) -> Row:

@@ -77,7 +77,7 @@ def _question(key: str, entry: dict[str, Any], choices: dict[str, Any] | None) -
 
 def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) -> Scored:
     """Percent, and the distribution's distance; see the official evaluator for what each figure means."""
-    clean: Callable[[str], str] = {"official": str, "llava15": converted, "lmms": lmms}[protocol]
+    clean = CONVERSIONS[protocol]
     gold = {question.id: lmms(_gold(question)) if protocol == "lmms" else _gold(question) for question in asked}
     given = {question.id: clean(row.text) for question, row in zip(asked, rows, strict=True) if row is not None}
     counted = [question for question in asked if question.more["balanced"]]
@@ -104,6 +104,7 @@ def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) 
     return Scored(figures, right)
 
 
+CONVERSIONS: dict[str, Callable[[str], str]] = {"official": str, "llava15": converted, "lmms": lmms}
 _CHOICES = {"validity": "valid", "plausibility": "plausible"}
 
 

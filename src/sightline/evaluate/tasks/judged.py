@@ -110,9 +110,9 @@ def _reviews(path: Path) -> list[tuple[str, str, tuple[float, float]]]:
     """Id, category and scores of each review: `tuple`, or `score`, or the first line of `content`."""
     found = []
     for number, entry in enumerate(_lines(path, "question_id"), start=1):
-        pair = entry.get("tuple", entry.get("score"))
-        if pair is None and isinstance(entry.get("content", entry.get("text")), str):
-            pair = review_scores(entry.get("content", entry.get("text")))
+        pair, review = entry.get("tuple", entry.get("score")), entry.get("content", entry.get("text"))
+        if pair is None and isinstance(review, str):
+            pair = review_scores(review)
         if (
             not isinstance(pair, list | tuple)
             or len(pair) != 2

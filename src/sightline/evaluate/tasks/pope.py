@@ -127,10 +127,10 @@ def pair(questions: Sequence[Question], rows: Sequence[Row]) -> Paired:
         return Paired(list(rows), [], [])
     names = _names(questions)
     found: dict[str, Row] = {}
-    extra, doubled = [], []
+    extra: list[Row] = []
+    doubled: list[Row] = []
     for row in rows:
-        key = _key(row)
-        question = names.get(key)
+        question = names.get(_key(row))
         if question is None:
             extra.append(row)
             continue

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.evaluate.result_files import ID, Row, parse, read_json, read_rows, read_text, refuse
+from sightline.evaluate.result_files import ID, Row, looks_like_table, read_json, read_rows, refuse
 from sightline.evaluate.results import mean, percent
 from sightline.evaluate.tasks.task import AnswerTask, Question, Rules, Scored, by_id
 
@@ -104,8 +104,8 @@ def _question(key: str, problem: dict[str, Any]) -> Question:
 
 def read(paths: Sequence[Path], *, answer_fields: Sequence[str]) -> list[Row]:
     """Answers in any shape, or the official result file; a row of the latter has its index under `results`."""
-    if len(paths) == 1 and paths[0].is_file():
-        content = parse(read_text(paths[0]), paths[0])
+    if len(paths) == 1 and not looks_like_table(paths[0]):
+        content = read_json(paths[0])
         if isinstance(content, dict) and isinstance(content.get(RESULTS), dict):
             indices, texts = content[RESULTS], content.get("outputs") or {}
             bad = next((key for key, index in indices.items() if not isinstance(index, int)), None)
