@@ -17,10 +17,10 @@ DROPPED = frozenset(("''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "
 
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _WRITTEN = str.maketrans(
-    {"’": "'", "‘": "'", "“": '"', "”": '"', "«": '"', "»": '"', "…": "...", "—": "--", "–": "--", "―": "--"}
+    {"‘": "`", "“": '"', "”": '"', "«": '"', "»": '"', "…": "...", "—": "--", "–": "--", "―": "--"}
     | {"£": " # ", "€": " $ ", "\u200b": " ", "\t": " ", "\r": " ", "\n": " "}
 )
-_SPELT_OUT = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "¢": "cents", '"': "''", **BRACKETS}
+_SPELT_OUT = {"’": "'", "½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "¢": "cents", '"': "''", **BRACKETS}
 _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&nbsp;": " "}
 
 # Abbreviations that keep their period, in any case.
@@ -42,6 +42,7 @@ _STARTERS = """
 """Before one of these words a single letter with a period ends a sentence."""
 
 _L, _A = r"[^\W\d_½¼¾⅓⅔]", r"[^\W_½¼¾⅓⅔]"  # a letter; a letter or digit
+_Q = "['’]"  # either stays as it is written, but in contractions
 _SPACED = r"[^\s\"<>|()]"
 _SITE = r"www\.(?:[^\s\"<>|.!?(){},]+\.)+[A-Za-z]{2,4}|(?:[^\s\"`'<>|.!?(){},\-_$/@]+\.)+(?:com|net|org|edu)"
 _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -63,14 +64,16 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("abbreviation", rf"{_A}+(?:(?:[.!?](?={_L})|-){_A}+)*\.(?=[,;:])"),
         ("letters", rf"{_L}(?:\.{_L})*\.(?!{_L})"),
         ("word", rf"{_L}{_A}*(?:[.!?]{_L}{_A}*)*"),
-        ("thing", rf"(?:[dDoOlL]'{_A})?{_A}+(?:[-_](?:[dDoOlL]'{_A})?{_A}+)*"),
+        ("thing", rf"(?:[dDoOlL]{_Q}{_A})?{_A}+(?:[-_](?:[dDoOlL]{_Q}{_A})?{_A}+)*"),
         ("slashed", rf"{_A}+(?:-{_L}+){{0,2}}(?:/{_A}+(?:-{_L}+){{0,2}}){{1,2}}"),
         (
             "apostrophe",
             rf"{_L}*[aeiouAEIOU]'[aeiou]{_L}*|'[nN]'|'[nN](?!{_L})|ol'|[lLdDjJ]'(?!(?:[sSmMdD]|ll|re|ve)(?!{_L}))|[yY]'(?={_L})",
         ),
-        ("apostrophe", rf"(?i:'em|'till?|'cause)(?!{_L})|'[2-9]0s|'\d\d(?=\s|$)|'[tT](?=(?i:is|was)\b)"),
-        ("apostrophe", rf"'(?:[sSmMdD]|ll|LL|re|RE|ve|VE)(?!{_L})"),
+        ("apostrophe", rf"{_L}*[aeiouAEIOU]{_Q}[aeiou]{_L}*|{_Q}[nN]{_Q}|{_Q}[nN](?!{_L})|ol{_Q}|[yY]{_Q}(?={_L})"),
+        ("apostrophe", rf"[lLdDjJ]{_Q}(?!(?:[sSmMdD]|ll|re|ve)(?!{_L}))|(?i:{_Q}em|{_Q}till?|{_Q}cause)(?!{_L})"),
+        ("apostrophe", rf"{_Q}[2-9]0s|{_Q}\d\d(?=\s|$)|'[tT](?=(?i:is|was)\b)"),
+        ("contraction", rf"{_Q}(?:[sSmMdD]|ll|LL|re|RE|ve|VE)(?!{_L})"),
         ("smiley", rf"[<>]?[:;=][-o*']?[()DPdpO\\{{@|\[\]](?!{_L})"),
         ("run", r"[?!]+|\*+|_+|\.\.\.|-{2,}"),
         ("mark", r"\S"),
@@ -126,7 +129,11 @@ def _tokens(name: str, line: str, at: int, stop: int, after: str) -> tuple[list[
     """The tokens of a match, and where the next one begins."""
     text = line[at:stop].lower()
     if name in ("word", "thing"):
-        if text[-1] == "n" and line[stop : stop + 2].lower() == "'t" and not line[stop + 2 : stop + 3].isalpha():
+        if (
+            text[-1] == "n"
+            and line[stop : stop + 2].lower() in ("'t", "’t")
+            and not line[stop + 2 : stop + 3].isalpha()
+        ):
             return [text[:-1], "n't"] if len(text) > 1 else ["n't"], stop + 2
         if text in _SPLIT_IN_THREE:
             return [text[:3], text[3:]], stop
@@ -134,6 +141,8 @@ def _tokens(name: str, line: str, at: int, stop: int, after: str) -> tuple[list[
         return [text[:1]], stop
     elif name in ("phone", "fraction"):
         text = text.replace(" ", "\xa0").replace("(", BRACKETS["("]).replace(")", BRACKETS[")"])
+    elif name == "contraction":
+        text = text.replace("’", "'")
     elif name == "smiley":
         text = "".join(BRACKETS.get(letter, letter) for letter in text)
     elif name == "run" and text[0] == "-":

@@ -53,5 +53,5 @@ def task_named(name: str) -> Task:
         DataError: there is none.
     """
     if name not in TASKS:
-        raise DataError(f"no task {name!r}{nearest(name, TASKS)} There are {', '.join(TASKS)}", reason="no_task")
+        raise DataError(f"no task {name!r}{nearest(name, TASKS)} (there are {', '.join(TASKS)})", reason="no_task")
     return TASKS[name]

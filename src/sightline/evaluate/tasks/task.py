@@ -110,7 +110,11 @@ class AnswerTask:
             DataError: a file cannot be used, or no answer belongs to a question of the annotations.
         """
         rules = chosen(self.protocols, protocol, self.name)
-        questions = self.questions(annotations)
+        if not annotations:
+            raise DataError(
+                f"{self.name}: needs --annotations, the official files as downloaded", reason="file_missing"
+            )
+        questions = self.read_questions(annotations)
         if not any(question.answers for question in questions):
             raise DataError(
                 f"{_names(annotations)}: holds no right answers: this split is scored by the benchmark's server",
@@ -142,6 +146,23 @@ class AnswerTask:
             values=scored.values,
             decimals=self.decimals,
         )
+
+    def read_questions(self, annotations: Sequence[Path]) -> list[Question]:
+        """The questions of the official files.
+
+        Raises:
+            DataError: a file is another one, an entry lacks something, or there is no question.
+        """
+        try:
+            questions = self.questions(annotations)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise DataError(
+                f"{_names(annotations)}: an entry is not as {self.title} has them ({type(error).__name__}: {error})",
+                reason="file_invalid",
+            ) from error
+        if not questions:
+            raise DataError(f"{_names(annotations)}: no questions in it", reason="no_truth")
+        return questions
 
 
 def chosen(protocols: Mapping[str, Rules], name: str, task: str) -> Rules:
