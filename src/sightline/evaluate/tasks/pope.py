@@ -130,14 +130,14 @@ def pair(questions: Sequence[Question], rows: Sequence[Row]) -> Paired:
     extra: list[Row] = []
     doubled: list[Row] = []
     for row in rows:
-        question = names.get(_key(row))
-        if question is None:
+        known = names.get(_key(row))
+        if known is None:
             extra.append(row)
             continue
-        _check_text(question, str(row.fields.get("prompt", row.fields.get("question", ""))), row.place)
-        if question.id in found:
+        _check_text(known, str(row.fields.get("prompt", row.fields.get("question", ""))), row.place)
+        if known.id in found:
             doubled.append(row)
-        found[question.id] = row
+        found[known.id] = row
     return Paired([found.get(question.id) for question in questions], extra, doubled)
 
 
