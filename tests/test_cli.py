@@ -22,6 +22,7 @@ COMMANDS = (
     "train",
     "chat",
     "evaluate",
+    "score",
     "inspect",
     "loss",
     "import",

@@ -19,6 +19,7 @@ from sightline.cli.embedded import demo, parts
 from sightline.cli.models import chat, evaluate, loss
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
+from sightline.cli.scores import score
 from sightline.errors import SightlineError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "chat": chat,
     "evaluate": evaluate,
+    "score": score,
     "inspect": inspect,
     "loss": loss,
     "import": import_,

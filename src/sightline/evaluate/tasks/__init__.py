@@ -1,0 +1,1 @@
+"""The benchmarks: how their official files are read, and the rules by which their answers count."""
