@@ -23,7 +23,7 @@ CLEAR = 0.05
 """How far a center must be from a border between two ninths, and how wide a gap between two boxes must be, in shares of
 the picture: those of the painted world (5 of 96 pixels)."""
 MOST_COUNTED = 8
-"""Things of a category that are still counted: COCO's annotators group them from ten on (Lin et al. 2014, section 4)."""
+"""Things of a category that are still counted: from ten on COCO groups them (Lin et al. 2014, section 4)."""
 SMALLEST = 0.001
 """Share of the picture below which a thing is too small to ask where it is: 10 x 30 of 640 x 480 pixels."""
 MOST_CAPTIONS = 3
@@ -56,12 +56,17 @@ def sentence(text: str) -> str:
 
 
 class Facts:
-    """What is clear about one picture."""
+    """What is clear about one picture. `wording`: a number by which one of several wordings is chosen."""
 
-    def __init__(self, context: Context, vocabulary: Sequence[str]) -> None:
+    def __init__(self, context: Context, vocabulary: Sequence[str], *, wording: int = 0) -> None:
         self.context = context
+        self.wording = wording
         self.vocabulary = vocabulary
         self.counts = {category: count for category, count in context.counts().items() if count <= MOST_COUNTED}
+
+    def form(self, *forms: str) -> str:
+        """One of several wordings, the same throughout a reply: nothing is asked twice in other words."""
+        return forms[self.wording % len(forms)]
 
     def countable(self) -> list[str]:
         """Categories whose number captions do not put in doubt."""

@@ -171,16 +171,23 @@ class Plan:
             messages = _request(kind, context)
         if not messages:
             return None
-        subject = Subject(
-            context=context, questions=drawn, interview=self.interviewer is not None, suffix=kind.suffix
-        )  # fmt: skip
+        interview = self.interviewer is not None
+        subject = Subject(context=context, questions=drawn, interview=interview, suffix=kind.suffix)
+        return self._asked(name, messages, subject.to_json())
+
+    def edition(self, name: str) -> str:
+        """Of the questions of a kind: see `Question.edition`."""
+        return self._asked(name, (), "").edition
+
+    def _asked(self, name: str, messages: Sequence[Message], subject: str) -> Question:
+        kind = self.kinds[name]
         return Question.of(
             messages,
             model=self.model,
             kind=name,
             max_tokens=kind.max_tokens,
             temperature=kind.temperature if self.interviewer is None else 0.0,
-            subject=subject.to_json(),
+            subject=subject,
             version=kind.version,
         )
 

@@ -44,8 +44,8 @@ class RuleTeacher:
 
     def write(self, kind: str, context: Context, *, lot: str) -> str:
         """The reply in the form of its kind; empty where there is nothing to say, or the kind is not one of ours."""
-        facts = Facts(context, self.vocabulary)
         rng = random.Random(lot)
+        facts = Facts(context, self.vocabulary, wording=rng.randrange(60))
         if kind == "detail":
             return describe(facts)
         return write_pairs(self.pairs(kind, facts, rng))
@@ -73,9 +73,7 @@ class RuleTeacher:
 def ask_scene(facts: Facts, rng: random.Random) -> Pair | None:
     if not facts.context.captions:
         return None
-    question = rng.choice(
-        ("What does the picture show?", "What is to be seen in the picture?", "What is going on here?")
-    )
+    question = facts.form("What does the picture show?", "What is to be seen in the picture?", "What is going on here?")
     return Pair(question, sentence(rng.choice(facts.context.captions)))
 
 
@@ -85,9 +83,7 @@ def ask_count(facts: Facts, rng: random.Random) -> Pair | None:
         return None
     category = rng.choice(counted)
     count = facts.counts[category]
-    question = rng.choice(
-        (f"How many {plural(category)} are there?", f"How many {plural(category)} are in the picture?")
-    )
+    question = facts.form(f"How many {plural(category)} are there?", f"How many {plural(category)} are in the picture?")
     noun = category if count == 1 else plural(category)
     return Pair(question, f"There {be(count, category)} {spoken(count)} {noun}.")
 
