@@ -1,7 +1,7 @@
 """The raw body of a chat completion, read.
 
-Comes in: bytes that a server, a batch file or a teacher of our own gave. Goes out: a `Reply`, or the reason why there is
-none; and what it cost. The bytes are not trusted: anything may stand in them. Pure.
+Comes in: bytes that a server, a batch file or a teacher of our own gave. Goes out: a `Reply`, or the reason why there
+is none; and what it cost. The bytes are not trusted: anything may stand in them. Pure.
 """
 
 from __future__ import annotations
