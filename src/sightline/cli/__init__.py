@@ -18,6 +18,7 @@ from sightline.cli.embedded import demo, parts
 from sightline.cli.models import chat, evaluate, loss
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
+from sightline.cli.synth import synth
 from sightline.errors import SightlineError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "describe": describe,
     "plan": plan,
+    "synth": synth,
     "parts": parts,
 }
 

@@ -144,19 +144,19 @@ class Plan:
     images: Path | None = None
     interviewer: Interviewer | None = None
 
-    def questions(self, contexts: Sequence[Context]) -> Iterator[Question]:
-        """Everything that is asked: a picture's kinds one after another, so that a run that stops early has all."""
-        found = counts(self.mixture, len(contexts))
+    def asked(self, contexts: Sequence[Context]) -> Iterator[tuple[str, Context]]:
+        """Kinds and contexts: a picture's kinds one after another, so that a run that stops early has some of each."""
         wanted = {
             name: {context.id for context in chosen(contexts, name, count, seed=self.seed)}
-            for name, count in found.items()
+            for name, count in counts(self.mixture, len(contexts)).items()
         }
         for context in contexts:
-            for name, ids in wanted.items():
-                if context.id in ids:
-                    question = self.question(name, context)
-                    if question is not None:
-                        yield question
+            yield from ((name, context) for name, ids in wanted.items() if context.id in ids)
+
+    def questions(self, contexts: Sequence[Context]) -> Iterator[Question]:
+        """Everything that is asked."""
+        made = (self.question(name, context) for name, context in self.asked(contexts))
+        return (question for question in made if question is not None)
 
     def question(self, name: str, context: Context) -> Question | None:
         """One question; None where the context has nothing to show or to ask."""

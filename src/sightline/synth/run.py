@@ -160,9 +160,7 @@ def open_ledger(job: Job) -> Ledger:
 def export(job: Job, ledger: Ledger) -> Report:
     """Writes data, report, card and page, from the ledger."""
     present = {job.plan.edition(name) for name in job.plan.mixture}
-    answers = ledger.accepted(
-        editions=present if job.editions == "present" else None, mixed=job.editions == "all"
-    )
+    answers = ledger.accepted(editions=present if job.editions == "present" else None, mixed=job.editions == "all")
     directory = job.directory
     exported = write_data(answers, directory / DATA)
     source = job.source
