@@ -52,6 +52,8 @@ def synth(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
     requests_per_minute: Annotated[float | None, typer.Option(help="What the server grants.")] = None,
     tokens_per_minute: Annotated[float | None, typer.Option(help="What the server grants.")] = None,
+    tokens_field: Annotated[str, typer.Option(help="Or max_completion_tokens, for models that insist.")] = "max_tokens",
+    send_seed: Annotated[bool, typer.Option(help="The number of the asking as seed.")] = True,
     deadline: Annotated[float, typer.Option(help="Seconds for a request.")] = 120.0,
     budget: Annotated[str | None, typer.Option(help="Money that is never exceeded; needs prices.")] = None,
     budget_tokens: Annotated[int | None, typer.Option(help="Tokens that are never exceeded.")] = None,
@@ -210,6 +212,8 @@ def _teacher(options: dict[str, Any], found: Source) -> tuple[str, Callable[[], 
         base_url=options["base_url"],
         key_variable=options["key_variable"],
         deadline=options["deadline"],
+        seeded=options["send_seed"],
+        tokens_field=options["tokens_field"],
     )
     return options["model"], make_openai, None
 

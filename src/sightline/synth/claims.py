@@ -173,7 +173,12 @@ def _possible_counts(category: str, context: Context) -> set[int] | None:
 def _groups(said: list[str], category: str) -> list[set[int]]:
     """For each word of a caption that may mean the category: the numbers in the four words before it."""
     names = wide_names(category)
-    return [_numbers_in(said[max(0, place - 4) : place]) for place, word in enumerate(said) if singular(word) in names]
+    found, start = [], 0
+    for place, word in enumerate(said):
+        if singular(word) in names:
+            found.append(_numbers_in(said[max(start, place - 4) : place]))
+            start = place + 1
+    return found
 
 
 def _numbers_in(said: list[str]) -> set[int]:

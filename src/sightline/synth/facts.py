@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import permutations
 
 from sightline.synth.context import Box, Context
-from sightline.synth.vocabulary import COLORS, article, key, mentions, plural, singular, spoken, words
+from sightline.synth.vocabulary import COLORS, article, is_pair, key, mentions, plural, singular, spoken, words
 
 PLACES = (
     ("top left", "top", "top right"),
@@ -39,7 +39,7 @@ def at(place: str) -> str:
 
 def be(count: int, noun: str) -> str:
     """`is`, or `are` for several and for what has no singular."""
-    return "is" if count == 1 and (plural(noun) != noun or noun == "sheep") else "are"
+    return "is" if count == 1 and not is_pair(noun) else "are"
 
 
 def enumeration(items: Sequence[str]) -> str:
@@ -69,7 +69,7 @@ class Facts:
         return forms[self.wording % len(forms)]
 
     def countable(self) -> list[str]:
-        """Categories whose number captions do not put in doubt."""
+        """Categories of which one and several have different names."""
         return [category for category in self.counts if plural(category) != category]
 
     @cached_property

@@ -39,7 +39,7 @@ def parse_pairs(reply: str) -> list[Pair]:
     Raises:
         GrammarError: says at which block.
     """
-    blocks = [block for block in _RULE.split(reply) if block.strip()]
+    blocks = [block for block in _RULE.split(reply.replace("\r\n", "\n")) if block.strip()]
     texts: list[str] = []
     for number, block in enumerate(blocks, start=1):
         expected = ("question", "answer")[(number - 1) % 2]

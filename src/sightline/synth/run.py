@@ -18,7 +18,7 @@ from sightline.ask.batch import read_batch, write_batch
 from sightline.ask.budget import Budget
 from sightline.ask.judging import Judge as Verdict
 from sightline.ask.ledger import Ledger
-from sightline.ask.limits import Limits
+from sightline.ask.limits import Clock, Limits
 from sightline.ask.outcome import Snapshot, Summary
 from sightline.ask.question import Question
 from sightline.ask.run import ask_all
@@ -79,7 +79,13 @@ class Questions:
         return sum(counts(self._plan.mixture, len(self._contexts)).values())
 
 
-def run(job: Job, teacher: Teacher, *, progress: Callable[[Snapshot], None] | None = None) -> tuple[Summary, Report]:
+def run(
+    job: Job,
+    teacher: Teacher,
+    *,
+    progress: Callable[[Snapshot], None] | None = None,
+    clock: Clock | None = None,
+) -> tuple[Summary, Report]:
     """Asks, then exports. When the budget ends first, what was answered is exported all the same.
 
     Raises:
@@ -87,7 +93,7 @@ def run(job: Job, teacher: Teacher, *, progress: Callable[[Snapshot], None] | No
         BudgetError, TeacherError, StorageError: see `ask.run.ask_all`; the same call continues.
     """
     questions = Questions(job.plan, job.contexts)
-    return run_questions(job, questions, teacher, job.judge, progress=progress)
+    return run_questions(job, questions, teacher, job.judge, progress=progress, clock=clock)
 
 
 def run_questions(
@@ -97,6 +103,7 @@ def run_questions(
     judge: Verdict,
     *,
     progress: Callable[[Snapshot], None] | None = None,
+    clock: Clock | None = None,
 ) -> tuple[Summary, Report]:
     """The same with questions and verdicts that somebody else makes of the plan."""
     with open_ledger(job) as ledger:
@@ -110,6 +117,7 @@ def run_questions(
                 budget=job.budget,
                 asks=job.asks,
                 progress=progress,
+                clock=clock,
             )
         except BudgetError:
             export(job, ledger)

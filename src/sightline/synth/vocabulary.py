@@ -21,7 +21,9 @@ HEDGES, AFTER_NAME, BEFORE_NAME = (frozenset(_KNOWN[kind].split()) for kind in (
 COCO_CATEGORIES = frozenset(_OTHER_NAMES)
 
 _IRREGULAR: dict[str, str] = _KNOWN["irregular"]
-_PLURAL = {singular: plural for plural, singular in _IRREGULAR.items()}
+_UNCHANGING = frozenset(_KNOWN["unchanging"].split())
+_AS_THEY_ARE = _UNCHANGING | frozenset(_KNOWN["singulars"].split())
+_PLURAL = {singular: plural for plural, singular in _IRREGULAR.items()} | {word: word for word in _UNCHANGING}
 
 NUMBERS = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -43,8 +45,8 @@ def words(text: str) -> list[str]:
 @cache
 def singular(word: str) -> str:
     """A noun in the singular, by rule. A word that is no noun may come out maimed, but always the same."""
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
+    if word in _AS_THEY_ARE or word in _IRREGULAR:
+        return _IRREGULAR.get(word, word)
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "sses", "xes", "zes")):
@@ -80,9 +82,14 @@ def spoken(count: int) -> str:
     return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
+def is_pair(noun: str) -> bool:
+    """Whether one thing goes by a plural: `skis`, `scissors`."""
+    return plural(noun) == noun and noun.endswith("s")
+
+
 def article(noun: str) -> str:
     """`a dog`, `an apple`, and `skis`, of which there is never one."""
-    if plural(noun) == noun and noun != "sheep":
+    if is_pair(noun):
         return noun
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
