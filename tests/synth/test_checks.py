@@ -108,7 +108,9 @@ def test_the_form_of_the_reply() -> None:
 
 def test_a_description_is_one_answer() -> None:
     subject = Subject(context=YARD, questions=("Describe the picture.",))
-    good = "Two brown dogs sleep side by side in the sun. To their right stands a wooden bench, and a woman behind it watches them."
+    good = (
+        "Two brown dogs sleep side by side in the sun. To their right stands a bench, and a woman watches them from it."
+    )
     assert JUDGE.reason("detail", subject, good) is None
     assert JUDGE.reason("detail", subject, "Two dogs sleep.") == "too_short"
 

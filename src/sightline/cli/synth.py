@@ -263,7 +263,8 @@ def _licences(stated: list[str]) -> Any:
 
 
 def _tell(job: Job, report: Report, extra: dict[str, Any], *, as_json: bool) -> None:
-    from sightline.synth.run import DATA, PAGE
+    from sightline.synth.export import DATA
+    from sightline.synth.run import PAGE
 
     if as_json:
         print(json.dumps({**report.to_json(), **extra, "data": str(job.directory / DATA)}))

@@ -19,9 +19,9 @@ PLACES = (
     ("left", "center", "right"),
     ("bottom left", "bottom", "bottom right"),
 )
-CLEAR = 0.05
+CLEAR = 0.055
 """How far a center must be from a border between two ninths, and how wide a gap between two boxes must be, in shares of
-the picture: those of the painted world (5 of 96 pixels)."""
+the picture: no less than in the painted world (5 of 96 pixels)."""
 MOST_COUNTED = 8
 """Things of a category that are still counted: from ten on COCO groups them (Lin et al. 2014, section 4)."""
 SMALLEST = 0.001

@@ -113,10 +113,11 @@ def _picture(name: str, images: Path | None) -> str | None:
 
 
 def _bars(counts: Mapping[str, int], *, most: int = BARS) -> list[Bar]:
-    """The largest counts, and the rest as one bar."""
+    """The largest counts, and the rest as a number."""
     ordered = sorted((item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0]))
     rest = ordered[most:]
-    return _scaled([*ordered[:most], *([(f"{len(rest)} others", sum(count for _, count in rest))] if rest else [])])
+    others = [Bar(name=f"{len(rest)} others", count=sum(count for _, count in rest), share=0.0)] if rest else []
+    return _scaled(ordered[:most]) + others
 
 
 def _length_bars(lengths: Mapping[int, int]) -> list[Bar]:

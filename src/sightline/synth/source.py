@@ -86,10 +86,8 @@ def numbers_at(value: object, count: int, place: Place) -> list[float]:
 
 def size_at(tree: Mapping[str, Any]) -> tuple[float, float] | None:
     """`width` and `height` of an object, where they are positive numbers."""
-    sides = tree.get("width"), tree.get("height")
-    if all(_is_number(side) and side > 0 for side in sides):
-        return float(sides[0]), float(sides[1])  # type: ignore[arg-type]
-    return None
+    sides = [tree[key] for key in ("width", "height") if _is_number(tree.get(key)) and tree[key] > 0]
+    return (float(sides[0]), float(sides[1])) if len(sides) == 2 else None
 
 
 def size_of_file(image: str, images: Path | None) -> tuple[float, float] | None:

@@ -51,7 +51,8 @@ def _text(path: Path) -> str:
 
 def _sentences(path: Path) -> tuple[list[str], dict[str, str]]:
     """The sentences without marks, and the shortest phrase for each entity."""
-    captions, names = [], {}
+    captions: list[str] = []
+    names: dict[str, str] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if "[/EN#" in _ENTITY.sub("", line):
             raise Place(file=f"{path}:{number}").error(line, "phrases such as [/EN#12/people A young man]")
