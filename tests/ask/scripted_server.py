@@ -13,6 +13,7 @@ Usage is billed in words: those of the messages and those of the reply.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import random
@@ -50,7 +51,7 @@ TRANSIENT = (
     "drip",
 )
 FATAL = ("quota", "401", "403", "404")
-TROUBLES = (*TRANSIENT, *FATAL, "400", "408", "429_0", "429_-5", "429_soon", "429_400", "endless", "echo_key")
+TROUBLES = (*TRANSIENT, *FATAL, "400", "408", "429_0", "429_-5", "429_soon", "429_400", "endless", "bomb", "echo_key")
 
 
 def key_of(body: Body) -> str:
@@ -82,7 +83,10 @@ def seeded_troubles(seed: int, kinds: tuple[str, ...] = TRANSIENT, *, share: flo
 
 @dataclass(frozen=True)
 class Call:
-    """One request: when it came (`time.monotonic`), its content's key, the how-manieth of that content, what it met."""
+    """One request: when it came (`time.monotonic`), its content's key, the how-manieth of that content, what it met.
+
+    `headers`: names in lower case.
+    """
 
     at: float
     key: str
@@ -181,6 +185,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body leave one by one
     server_script: ScriptedServer
 
     def log_message(self, *_: object) -> None: ...
@@ -188,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         script = self.server_script
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        call = script.note(body, dict(self.headers))
+        call = script.note(body, {name.lower(): value for name, value in self.headers.items()})
         try:
             if self.path != "/v1/chat/completions":
                 return self._error(404, "invalid_request_error", "no such path")
@@ -198,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
             script.done()
 
     def _meet(self, trouble: str | None, body: Body, key: str) -> None:
-        if trouble is None or trouble in ("cut_json", "cut_body", "drip", "endless", "echo_key", "never"):
+        if trouble is None or trouble in ("cut_json", "cut_body", "drip", "endless", "bomb", "echo_key", "never"):
             return self._answer(trouble, body, key)
         name, _, detail = trouble.partition("_")
         if trouble == "quota":
@@ -240,6 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
             for position in range(len(content)):
                 self.wfile.write(content[position : position + 1])
                 script.wait(1)
+        elif trouble == "bomb":
+            self._send(200, gzip.compress(content + b" " * 2**26), {"Content-Encoding": "gzip"})
         elif trouble == "endless":
             self._head(200, 2**40, {})
             while not script._closing.is_set():

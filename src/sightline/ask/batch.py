@@ -177,7 +177,7 @@ class _FileNumbers:
 def _write_file(requests: Iterable[_Request], path: Path, ledger: Ledger) -> None:
     if path.exists():
         raise ConfigError(f"{path}: is there already, and this ledger has not written it: give another directory")
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     reserved = []
     try:
         with temporary.open("wb") as file:
@@ -199,11 +199,16 @@ def _write_file(requests: Iterable[_Request], path: Path, ledger: Ledger) -> Non
     ledger.commit()
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
 def _settle_interrupted(ledger: Ledger) -> None:
     """After a kill: a file that came to be is written, one that did not takes no questions with it."""
     for (name,) in ledger.file.read("SELECT name FROM batch WHERE written = 0").fetchall():
         if not Path(name).exists():
             _release_rest(ledger, name)
+            _temporary(Path(name)).unlink(missing_ok=True)
         ledger.file.write("UPDATE batch SET written = 1 WHERE name = ?", name)
     ledger.commit()
 

@@ -7,6 +7,7 @@ flight, whatever they come to.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -29,10 +30,10 @@ class Cost(NamedTuple):
     picos: int = 0
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(*(mine + its for mine, its in zip(self, other, strict=True)))
+        return Cost(*map(operator.add, self, other))
 
     def minus(self, other: Cost) -> Cost:
-        return Cost(*(mine - its for mine, its in zip(self, other, strict=True)))
+        return Cost(*map(operator.sub, self, other))
 
     @property
     def tokens(self) -> int:
@@ -104,5 +105,5 @@ class Budget:
         )
 
     def __str__(self) -> str:
-        limits = [None if self.money is None else f"{self.money} of money", self.tokens and f"{self.tokens} tokens"]
-        return " and ".join(limit for limit in limits if limit)
+        limits = ((self.money, "of money"), (self.tokens, "tokens"))
+        return " and ".join(f"{limit} {unit}" for limit, unit in limits if limit is not None)

@@ -137,14 +137,13 @@ class Bucket:
     """A token bucket: what is spent comes back at a steady rate.
 
     No span of a minute ever sees more than the limit: a full bucket holds a twelfth of it, the rest flows in over a
-    minute. Two exceptions: what is larger than the bucket passes when it is full and is paid back afterwards; and a
-    limit below two requests a minute is kept by spacing them.
+    minute. Where a twelfth is less than one request, they are spaced evenly, which comes to the same. What is larger
+    than the bucket passes when it is full, and is paid back afterwards.
     """
 
-    def __init__(self, per_minute: float, *, now: float, smallest: float = 1.0) -> None:
-        self.size = max(per_minute * _BURST, min(smallest, per_minute))
-        spread = per_minute - self.size
-        self.rate = (spread if spread >= smallest else per_minute) / 60
+    def __init__(self, per_minute: float, *, now: float) -> None:
+        self.size = max(per_minute * _BURST, min(1.0, per_minute))
+        self.rate = (per_minute - self.size if self.size > 1 else per_minute) / 60
         self._level = self.size
         self._at = now
 

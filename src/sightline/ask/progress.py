@@ -21,7 +21,7 @@ LINE_SECONDS = 30.0
 
 
 def described(snapshot: Snapshot) -> str:
-    """Kinds with their accepted replies, acceptance, tokens, cost: `conversation 12  reasoning 9  accepted 84%  ...`."""
+    """Kinds with their accepted replies, acceptance, tokens, cost: `conversation 12  detail 9  accepted 84%  ...`."""
     accepted: dict[str, int] = defaultdict(int)
     for kind, state, _, number in snapshot.counts:
         accepted[kind] += number if state == "accepted" else 0
