@@ -75,21 +75,28 @@ def write_contexts(path: Path, contexts: Sequence[Context]) -> Path:
 
 
 def contexts(number: int) -> list[Context]:
-    """Different ones, about which a rule has something to say in every kind."""
+    """Different ones, about which a rule has something to say in every kind; up to a hundred."""
     found = []
     for index in range(number):
-        left = 0.02 + 0.001 * (index % 40)
+        thing, animal = _THINGS[index % 10], _ANIMALS[index // 10 % 10]
         tops = (0.5, 0.6, 0.7, 0.8)[: 1 + index % 4]
-        dogs = (Box(category="dog", corners=(0.6, top, 0.8, top + 0.08)) for top in tops)
-        found.append(
-            Context(
-                id=f"{index:012d}",
-                image=f"{index:012d}.jpg",
-                captions=(f"A red car of make {index} waits beside a lawn.", f"Somebody parked the car {index} times."),
-                boxes=(Box(category="car", corners=(left, 0.1, left + 0.2, 0.25)), *dogs),
-            )
+        captions = (
+            f"A red {thing} of the {_ORDINALS[index % 10]} kind waits beside {_PLACES[index // 10 % 10]}.",
+            f"Somebody has left it there, where {animal}s pass at {index % 24} o'clock, before {_PLACES[index % 10]}.",
         )
+        boxes = [Box(category=animal, corners=(0.6, top, 0.8, top + 0.08)) for top in tops]
+        boxes.append(Box(category=thing, corners=(0.02 + 0.001 * index, 0.1, 0.22 + 0.001 * index, 0.25)))
+        found.append(Context(id=f"{index:012d}", image=f"{index:012d}.jpg", captions=captions, boxes=tuple(boxes)))
     return found
+
+
+_THINGS = ("car", "bus", "bench", "couch", "kite", "clock", "suitcase", "bicycle", "umbrella", "boat")
+_ANIMALS = ("dog", "cat", "horse", "cow", "bear", "zebra", "giraffe", "bird", "elephant", "sheep")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_PLACES = (
+    "a lawn", "the sea", "an old mill", "two tall trees", "the market", "a school", "a quiet road", "the river bank",
+    "a row of shops", "the station",
+)  # fmt: skip
 
 
 # ---- a language model on a script ------------------------------------------------------------------------------------
