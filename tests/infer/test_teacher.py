@@ -39,7 +39,8 @@ def images(tmp_path: Path) -> Path:
 
 def interview(path: Path, *questions: str, max_tokens: int = 6) -> Question:
     messages = [
-        Message("user", text, images=(Picture.of(path),) if number == 0 else ()) for number, text in enumerate(questions)
+        Message("user", text, images=(Picture.of(path),) if number == 0 else ())
+        for number, text in enumerate(questions)
     ]
     return Question.of(messages, model="checkpoint-x", kind="vqa", max_tokens=max_tokens)
 

@@ -135,6 +135,13 @@ def good_reply(kind: str, shown: str) -> str:
         return write_pairs([Pair("Why might somebody have taken this picture?", why)])
     if kind == "vqa":
         return write_pairs([Pair("Is this a photograph?", "yes"), Pair("Is it a map?", "no")])
+    if kind == "negatives":
+        return write_pairs(
+            [
+                Pair("Where is the spaceship?", f"There is no spaceship in the picture. What it shows: {captions[0]}"),
+                Pair("What does it smell like?", "A picture has no smell, so that cannot be told."),
+            ]
+        )
     return write_pairs(
         [
             Pair("What is to be seen here?", captions[0]),

@@ -48,10 +48,15 @@ def job_of(folder: Path, number: int) -> Job:
 def test_the_data_is_that_of_one_process(tmp_path: Path) -> None:
     alone, spread = job_of(tmp_path / "alone", 12), job_of(tmp_path / "spread", 12)
     run(alone, RuleTeacher(VOCABULARY))
-    summary, report = run_on_ray(replace(spread, contexts=spread.contexts[:4]), partial(RuleTeacher, VOCABULARY), workers=2)
+    summary, report = run_on_ray(
+        replace(spread, contexts=spread.contexts[:4]), partial(RuleTeacher, VOCABULARY), workers=2
+    )
     assert (summary.calls, report.accepted.total()) == (20, 20)
     summary, report = run_on_ray(spread, partial(RuleTeacher, VOCABULARY), workers=2)
     assert summary.calls == 40  # what the ledger had was not computed again
     assert (spread.directory / DATA).read_bytes() == (alone.directory / DATA).read_bytes()
-    with Ledger(alone.directory / LEDGER, read_only=True) as one, Ledger(spread.directory / LEDGER, read_only=True) as two:
+    with (
+        Ledger(alone.directory / LEDGER, read_only=True) as one,
+        Ledger(spread.directory / LEDGER, read_only=True) as two,
+    ):
         assert list(one.accepted()) == list(two.accepted())

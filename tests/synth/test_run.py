@@ -124,7 +124,7 @@ def test_eighty_real_contexts_against_a_server_that_misbehaves(
     source = read_source(SHARED)
     job = job_of(tmp_path / "run", source, asks=12, limits=PATIENT)
     job = replace(job, plan=replace(job.plan, mixture={"conversation": None, "reasoning": None}))
-    troubles = seeded_troubles(7, TROUBLES, share=0.12, most=2)
+    troubles = seeded_troubles(3, TROUBLES, share=0.15, most=2)
     with ScriptedServer(replies=scripted_reply, troubles=troubles, speed=20_000) as server:
         summary, report = run(job, teacher_at(server), clock=FastClock(1000))
     met = {call.trouble for call in server.calls}

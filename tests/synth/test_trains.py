@@ -1,4 +1,4 @@
-"""What the engine writes about the demo's world trains with the demo's recipe as it is, with parts of the smallest kind."""
+"""What the engine writes about the demo's world trains with the demo's recipe as it is, with tiny parts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_data_of_the_engine_trains_with_the_recipe_of_the_demo(tmp_path: Path, w
     plan = Plan(kinds=KINDS, mixture=dict.fromkeys(KINDS), model=model)
     job = Job(directory=tmp_path / "run", source=source, contexts=source.contexts, plan=plan, images=images)
     _, report = run(job, RuleTeacher(sorted(source.vocabulary)) if teacher == "rules" else ScriptedModel())
-    assert report.export.samples.total() > 4 * SCENES
+    assert report.export.samples.total() >= 4 * SCENES
     start = save_assistant(tmp_path / "align", *tiny_assistant())
     log = train_on(job.directory / DATA, images, start, tmp_path / "trained")
     assert [row["step"] for row in log] == [1, 2, 3]
@@ -71,10 +71,10 @@ def test_data_of_the_engine_trains_with_the_recipe_of_the_demo(tmp_path: Path, w
 
 
 def train_on(data: Path, images: Path, start: Path, output: Path) -> list[Any]:
-    """Three steps of the demo's second stage. Only places and lengths differ from the recipe, not what it says of data."""
+    """Three steps of the demo's second stage. Only places and lengths differ from the recipe."""
     overrides = [
         f"output={output}", f"model.start={start}", f"data.0.path={data}", f"data.0.images={images}", "validation=[]",
-        "train.steps=3", "train.epochs=null", "train.batch=4", "train.save_every=100", "train.device=cpu", "max_length=1024",
+        "train.steps=3", "train.epochs=null", "train.batch=4", "train.device=cpu", "max_length=1024",
     ]  # fmt: skip
     train(prepare(load_recipe(RECIPE, overrides), new=False, say=lambda line: None))
     return list(read_log(output / LOG_FILE))
