@@ -30,10 +30,10 @@ from tests.synth.samples import SHARED, contexts, needs_contexts, scripted_reply
 
 KINDS = load_kinds()
 SECRET = "sk-this-stands-nowhere-9f8e7d6c"
-DEADLINE = 1.0
+DEADLINE = 5.0
+"""Seconds for a request: on a busy machine the first ones take more than one."""
 PATIENT = Limits(stop_share=1.0, circuit_failures=1000)
-"""The first requests of a busy machine may take longer than the deadline."""
-TROUBLES = ("429_1", "429_90", "500", "never", "cut_json", "redirect")
+TROUBLES = ("429_1", "429_90", "500", "cut_json", "redirect")
 """What goes wrong on the way; refusals, wrong grammar, leaks, empty and endless replies are the replies' own."""
 
 
@@ -52,6 +52,13 @@ def small_source(number: int = 6) -> Source:
 @pytest.fixture
 def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+
+
+def troubles(key: str, attempt: int) -> str | None:
+    """Some of everything; time-outs are few, since each takes the whole deadline."""
+    if attempt == 0 and key[:2] in ("3a", "3b", "3c"):
+        return "never"
+    return seeded_troubles(3, TROUBLES, share=0.15, most=2)(key, attempt)
 
 
 def teacher_at(server: ScriptedServer) -> OpenAITeacher:
@@ -124,11 +131,10 @@ def test_eighty_real_contexts_against_a_server_that_misbehaves(
     source = read_source(SHARED)
     job = job_of(tmp_path / "run", source, asks=12, limits=PATIENT)
     job = replace(job, plan=replace(job.plan, mixture={"conversation": None, "reasoning": None}))
-    troubles = seeded_troubles(3, TROUBLES, share=0.15, most=2)
     with ScriptedServer(replies=scripted_reply, troubles=troubles, speed=20_000) as server:
         summary, report = run(job, teacher_at(server), clock=FastClock(1000))
     met = {call.trouble for call in server.calls}
-    assert met == {None, *TROUBLES}
+    assert met == {None, "never", *TROUBLES}
     assert report.accepted == {"conversation": 80, "reasoning": 80}  # no context is lost
     answered = [call.key for call in server.calls if call.trouble is None]
     assert len(answered) == len(set(answered))  # nothing is asked again once its reply has come
