@@ -125,9 +125,7 @@ class ScriptedServer:
         self._at_once = 0
         self._closing = threading.Event()
         script = self
-
-        class Handler(_Handler):
-            server_script = script
+        handler = type("Handler", (_Handler,), {"server_script": self})
 
         class Elsewhere(BaseHTTPRequestHandler):
             def setup(self) -> None:
@@ -136,7 +134,7 @@ class ScriptedServer:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._servers = [_Server(("127.0.0.1", 0), handler) for handler in (Handler, Elsewhere)]
+        self._servers = [_Server(("127.0.0.1", 0), one) for one in (handler, Elsewhere)]
         for server in self._servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._servers[0].server_port}/v1"

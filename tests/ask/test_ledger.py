@@ -95,7 +95,7 @@ def test_a_reply_that_was_cut_for_its_length_may_be_asked_for_once_more(tmp_path
 
 
 def test_accepted_replies_come_in_the_order_of_their_keys_whatever_happened(tmp_path: Path) -> None:
-    asked = questions(40)
+    asked = questions(15)
     exports = []
     for seed in range(3):
         chance = random.Random(seed)

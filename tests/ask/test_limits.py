@@ -195,4 +195,4 @@ def test_a_refusal_without_a_time_slows_down_everybody_too() -> None:
 )
 def test_limits_without_a_way_forward_are_refused(name: str, value: int) -> None:
     with pytest.raises(ConfigError, match=f"{name}: {value} found"):
-        Limits(**{name: value})  # type: ignore[arg-type]
+        Limits(**{name: value})

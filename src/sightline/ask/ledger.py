@@ -27,7 +27,8 @@ from sightline.ask.reply import read_reply
 from sightline.errors import ConfigError
 
 
-class Count(NamedTuple):
+@dataclass(frozen=True)
+class Count:
     """So many questions of a kind are in a state, for a reason ("" where there is none)."""
 
     kind: str
@@ -85,6 +86,7 @@ class Ledger:
             StorageError: it cannot be written.
         """
         self.lost = 0
+        self._spent = Cost()
         self.file = LedgerFile(path, read_only=read_only)
         with ExitStack() as stack:
             stack.enter_context(self.file)
@@ -132,7 +134,7 @@ class Ledger:
             self._refuse_mixture(editions)
         for row in self.file.read(query):
             if editions is None or row[5] in editions:
-                yield Answer(*row[:6], reply=read_reply(row[6], model=row[3]))
+                yield Answer(*row[:6], read_reply(row[6], model=row[3]))
 
     def _refuse_mixture(self, editions: Collection[str] | None) -> None:
         query = (
@@ -287,9 +289,9 @@ class Ledger:
     def _load(self) -> None:
         """Counts and sums, from then on kept beside the file."""
         kinds = self.file.read("SELECT kind, state, reason, COUNT(*) FROM question GROUP BY kind, state, reason")
-        self._questions = Counter({tuple(what): number for *what, number in kinds})
+        self._questions: Counter[tuple[str, str, str]] = Counter({row[:3]: row[3] for row in kinds})
         ends = self.file.read("SELECT state, reason, COUNT(*) FROM attempt GROUP BY state, reason")
-        self._attempts = Counter({tuple(what): number for *what, number in ends})
+        self._attempts: Counter[tuple[str, str]] = Counter({row[:2]: row[2] for row in ends})
         query = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), SUM(picos) FROM attempt"
         prompt, completion, picos = self.file.read(query).fetchone()
         self._spent = Cost(int(prompt), int(completion), picos or 0)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sightline.atomic import fault_point
 from sightline.errors import ConfigError, StorageError
 
 VERSION = 1
@@ -97,7 +98,9 @@ class LedgerFile:
         if self._failed is not None:
             raise self._failed
         if self._base.in_transaction:
+            fault_point("before_commit")
             self._execute("COMMIT")
+            fault_point("after_commit")
 
     def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         try:

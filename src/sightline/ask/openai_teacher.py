@@ -86,17 +86,19 @@ class OpenAITeacher:
 
         body = request_body(question, ask, seeded=self._seeded, tokens_field=self._tokens_field)
         self._client = self._client or self._connect()
+        failure: Exception
         try:
             async with asyncio.timeout(self._deadline):
                 response = await self._client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+            return self._clean(response.content)
         except (TimeoutError, openai.APITimeoutError) as error:
-            raise Retryable("timeout", billed=not isinstance(error.__cause__, httpx2.ConnectTimeout)) from error
+            failure = Retryable("timeout", billed=not isinstance(error.__cause__, httpx2.ConnectTimeout))
         except openai.APIConnectionError as error:
             sent = not isinstance(error.__cause__, httpx2.ConnectError)
-            raise Retryable("reset" if sent else "connection", billed=sent) from error
+            failure = Retryable("reset" if sent else "connection", billed=sent)
         except openai.APIStatusError as error:
-            raise self._failure(error.response) from None  # the chain would hold the request, and with it the key
-        return self._clean(response.content)
+            failure = self._failure(error.response)
+        raise failure  # out here, so that no chain leads to the request and the response: the key stands in both
 
     async def close(self) -> None:
         """Let go of connections. A later `reply` opens them again."""

@@ -23,8 +23,8 @@ LINE_SECONDS = 30.0
 def described(snapshot: Snapshot) -> str:
     """Kinds with their accepted replies, acceptance, tokens, cost: `conversation 12  detail 9  accepted 84%  ...`."""
     accepted: dict[str, int] = defaultdict(int)
-    for kind, state, _, number in snapshot.counts:
-        accepted[kind] += number if state == "accepted" else 0
+    for count in snapshot.counts:
+        accepted[count.kind] += count.count if count.state == "accepted" else 0
     words = [f"{kind} {number}" for kind, number in sorted(accepted.items())]
     if snapshot.finished:
         words.append(f"accepted {sum(accepted.values()) / snapshot.finished:.0%}")

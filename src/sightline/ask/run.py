@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from sightline.ask.budget import Budget, Cost
+from sightline.ask.commits import Commits
 from sightline.ask.judging import Judge, judge_stored
 from sightline.ask.ledger import Entry, Ledger
 from sightline.ask.limits import Clock, Gate, Limits, SystemClock
@@ -105,6 +106,7 @@ class _Run:
         self._busy: set[asyncio.Task[None] | None] = set()
         self._stopping = False
         self.interrupted_by: signal.Signals | None = None
+        self._commits = Commits(ledger)
         self._open_tries = 0
         self._excess = Cost()
         self._calls = self._accepted = 0
@@ -255,13 +257,13 @@ class _Run:
             await self._gate.enter(_estimate(asked))
             try:
                 self._ledger.sent(attempt)
-                await self._durable()
+                await self._commits.durable()
                 self._busy.add(task)
                 raw = await self._call(asked, entry.asks, attempt)
             finally:
                 self._gate.leave()
             self._ledger.store(attempt, raw)
-            await self._durable()
+            await self._commits.durable()
             self._watch_bill(raw, worst)
             self._look_at(question)
         except asyncio.CancelledError:
@@ -285,11 +287,6 @@ class _Run:
             self._settled.clear()
             await self._settled.wait()
         return self._ledger.reserve(key, worst.plus(self._excess))
-
-    async def _durable(self) -> None:
-        """Returns when what this task has written is on the disk. Tasks that are ready at once share one commit."""
-        await asyncio.sleep(0)
-        self._ledger.commit()
 
     async def _call(self, question: Question, ask: int, attempt: int) -> bytes:
         self._calls += 1
