@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
@@ -78,7 +78,7 @@ class Report:
             "sightline": __version__,
             "source": dict(self.source),
             "settings": dict(self.settings),
-            "questions": [count._asdict() for count in self.counts],
+            "questions": [asdict(count) for count in self.counts],
             "rejected_replies": dict(self.rejections),
             "samples": dict(export.samples),
             "pairs": dict(statistics.pairs),
