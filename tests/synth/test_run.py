@@ -14,6 +14,8 @@ from sightline.ask.budget import Budget, Prices
 from sightline.ask.ledger import Ledger
 from sightline.ask.limits import Limits
 from sightline.ask.openai_teacher import OpenAITeacher
+from sightline.ask.question import Question
+from sightline.ask.teacher import Unanswerable
 from sightline.data.parsing import read_samples
 from sightline.errors import BudgetError, ConfigError
 from sightline.synth.context import Context
@@ -111,6 +113,22 @@ def test_other_prompts_or_models_are_not_mixed_unless_asked(tmp_path: Path) -> N
     assert len(both.export.editions["vqa"]) == 2
     with pytest.raises(ConfigError, match="--editions"):
         run(old, teacher)
+
+
+def test_what_was_given_up_is_asked_again_when_somebody_says_so(tmp_path: Path) -> None:
+    source = small_source(3)
+
+    class Silent(RuleTeacher):
+        async def reply(self, question: Question, ask: int) -> bytes:
+            raise Unanswerable("out_of_order")
+
+    job = job_of(tmp_path / "run", source, model=MODEL)
+    _, report = run(job, Silent([]))
+    assert report.export.samples.total() == 0
+    teacher = RuleTeacher(sorted(source.vocabulary))
+    assert run(job, teacher)[0].calls == 0
+    summary, report = run(replace(job, revive=True), teacher)
+    assert (summary.calls, report.accepted.total()) == (15, 15)
 
 
 def test_damaged_settings_are_one_line(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def synth(
     copy_prompts: Annotated[bool, typer.Option("--copy-prompts", help="Write kinds to edit to --prompts.")] = False,
     show: Annotated[list[str] | None, typer.Option(help="What a kind shows: conversation=captions+boxes.")] = None,
     asks: Annotated[int, typer.Option(min=1, help="Times that a question is asked while replies are rejected.")] = 3,
+    revive: Annotated[bool, typer.Option("--revive", help="Ask again what was given up without a reply.")] = False,
     editions: Annotated[str, typer.Option(help="Replies of other models or prompts: one, present or all.")] = "one",
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
     requests_per_minute: Annotated[float | None, typer.Option(help="What the server grants.")] = None,
@@ -185,6 +186,7 @@ def _job(options: dict[str, Any]) -> tuple[Job, Callable[[], Teacher]]:
         limits=limits,
         budget=_budget(options),
         asks=options["asks"],
+        revive=options["revive"],
         editions=cast(Literal["one", "present", "all"], options["editions"]),
         licences=_licences(options["licence"] or []),
     )

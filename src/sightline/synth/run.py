@@ -46,6 +46,7 @@ class Job:
         contexts: those of the source that are asked about.
         images: the folder of the pictures, for the page; None without them.
         asks: how often a question may be asked while its replies are rejected.
+        revive: ask again what earlier runs have given up because no reply came.
         editions: what happens to replies of another model or other prompts: `one` refuses to begin, `present` leaves
             them out of the data, `all` takes them in.
     """
@@ -58,6 +59,7 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     budget: Budget = field(default_factory=Budget)
     asks: int = 3
+    revive: bool = False
     editions: Editions = "one"
     licences: Licences = field(default_factory=Licences)
 
@@ -107,6 +109,8 @@ def run_questions(
 ) -> tuple[Summary, Report]:
     """The same with questions and verdicts that somebody else makes of the plan."""
     with open_ledger(job) as ledger:
+        if job.revive:
+            ledger.revive()
         try:
             summary = ask_all(
                 questions,
