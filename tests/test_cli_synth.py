@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sightline.data.parsing import read_samples
+from sightline.synth.kinds import copy_prompts
 from tests.ask.scripted_server import ScriptedServer
 from tests.command_line import Captured, assert_refused, sightline
 from tests.synth.samples import contexts, scripted_reply, write_contexts
@@ -68,7 +69,22 @@ def test_a_checkpoint_answers_about_the_pictures(tmp_path: Path, source: Path, c
     for context in contexts(4):
         Image.new("RGB", (40, 30), "green").save(images / context.image, "JPEG")
     checkpoint = save_assistant(tmp_path / "trained", *tiny_assistant())
-    arguments = ["--teacher", "checkpoint", checkpoint, "--images", images, "--mix", "vqa", "--limit", "2", "--json"]
+    short = copy_prompts(tmp_path / "prompts")[3]
+    short.write_text(short.read_text().replace("max_tokens: 512", "max_tokens: 6"))
+    arguments = [
+        "--prompts",
+        short.parent,
+        "--teacher",
+        "checkpoint",
+        checkpoint,
+        "--images",
+        images,
+        "--mix",
+        "vqa",
+        "--limit",
+        "2",
+        "--json",
+    ]
     assert sightline("synth", source, *arguments, "--out", tmp_path / "run", "--stop-share", "1", "--asks", "1") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["settings"]["model"].startswith("checkpoint-")
