@@ -20,6 +20,7 @@ from sightline.cli.models import chat, evaluate, loss
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
 from sightline.cli.scores import score
+from sightline.cli.synth import synth
 from sightline.errors import SightlineError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "describe": describe,
     "plan": plan,
     "convert": convert,
+    "synth": synth,
     "parts": parts,
 }
 
