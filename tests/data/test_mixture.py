@@ -123,3 +123,20 @@ def test_every_sample_reaches_every_place() -> None:
 )
 def test_total_steps(num_samples: int, batch: int, epochs: float, expected: int) -> None:
     assert total_steps(num_samples=num_samples, batch=batch, epochs=epochs) == expected
+
+
+def test_the_order_of_a_plain_run_is_what_it_always_was() -> None:
+    """Recorded before mixtures had weights: a run that began then goes on with the same samples."""
+    assert [batch_indexes(step, num_samples=11, batch=4, seed=3) for step in range(6)] == [
+        [9, 7, 0, 2], [1, 4, 6, 10], [5, 3, 8, 7], [4, 10, 1, 2], [5, 9, 0, 8], [6, 3, 7, 0],
+    ]  # fmt: skip
+    kinds = bytes([1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 1])
+    assert [batch_indexes(step, num_samples=11, batch=4, seed=3, kinds=kinds) for step in range(6)] == [
+        [2, 4, 5, 8], [9, 7, 0, 1], [6, 10, 3, 0], [4, 2, 5, 8], [7, 10, 1, 9], [6, 3, 9, 6],
+    ]  # fmt: skip
+    assert [batch_indexes(step, num_samples=1000, batch=8, seed=0) for step in (0, 124, 125, 9999)] == [
+        [459, 206, 222, 162, 711, 814, 350, 890],
+        [950, 29, 425, 184, 504, 801, 975, 607],
+        [144, 255, 317, 766, 751, 94, 535, 579],
+        [254, 166, 862, 675, 925, 483, 989, 681],
+    ]
