@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch.utils.data import DataLoader, Dataset
 
 from sightline.data.batch import Batch, RowPlan
-from sightline.data.mixture import batch_indexes
+from sightline.data.mixture import Mix, batch_indexes
 from sightline.data.processor import Example
 from sightline.errors import DataError
 
@@ -43,7 +43,7 @@ class StepMaker:
     Args:
         rows: how the samples of a step are cut into batches.
         skip: leave a sample out whose picture cannot be opened any more, instead of ending the run.
-        kinds: see `batch_indexes`.
+        kinds, mix: see `batch_indexes`.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class StepMaker:
         seed: int,
         skip: bool = False,
         kinds: bytes | None = None,
+        mix: Mix | None = None,
     ) -> None:
         self._examples = examples
         self._num_samples = num_samples
@@ -64,11 +65,17 @@ class StepMaker:
         self._seed = seed
         self._skip = skip
         self._kinds = kinds
+        self._mix = mix
 
     def __call__(self, step: int) -> Step:
         """The step of this number; `DataError` when a sample cannot be used that must be, or none can."""
         indexes = batch_indexes(
-            step, num_samples=self._num_samples, batch=self._batch, seed=self._seed, kinds=self._kinds
+            step,
+            num_samples=self._num_samples,
+            batch=self._batch,
+            seed=self._seed,
+            kinds=self._kinds,
+            mix=self._mix,
         )
         found, lost = usable(self._examples, indexes, skip=self._skip)
         if not found:
