@@ -69,8 +69,8 @@ class DataSource(Spec):
     """Samples from one origin.
 
     `path` is a file (JSON, JSONL, `.parquet`, or a `.tar` in WebDataset's layout), a folder of such files of one kind,
-    or a pattern such as `shards/*.tar`. `images` is the folder that picture paths are relative to; the file's own if not
-    given.
+    or a pattern such as `shards/*.tar`. `images` is the folder that picture paths are relative to; the file's own if
+    not given.
     """
 
     path: str

@@ -40,8 +40,8 @@ def recipe_of(source: Path, template: str | None) -> Recipe | None:
     return recipe if template is None else recipe.model_copy(update={"template": template})
 
 
-def folder_of(image_root: Path | None, data: Path) -> Path:
-    """Where the pictures are."""
+def checked_root(image_root: Path | None) -> Path | None:
+    """The folder of the pictures, if one was named."""
     if image_root is not None and not image_root.is_dir():
         raise SightlineError(f"--image-root: no folder {image_root}; give the one that the pictures' paths start from")
-    return data.parent if image_root is None else image_root
+    return image_root

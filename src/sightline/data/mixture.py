@@ -68,15 +68,15 @@ def _order(epoch: int, num_samples: int, seed: int, batch: int, kinds: bytes | N
 @functools.lru_cache(maxsize=3)
 def _mixed(epoch: int, seed: int, batch: int, kinds: bytes | None, mix: Mix) -> np.ndarray:
     """The epoch's samples, in an order like that of as many samples without a mixture."""
-    drawn = _drawn(epoch, seed, mix)
+    drawn = epoch_samples(epoch, seed=seed, mix=mix)
     if kinds is not None:
         kinds = np.frombuffer(kinds, dtype=np.uint8)[drawn].tobytes()
     found: np.ndarray = drawn[_order(epoch, len(drawn), seed, batch, kinds)]
     return found
 
 
-def _drawn(epoch: int, seed: int, mix: Mix) -> np.ndarray:
-    """int32[epoch_length]: which samples the epoch holds, source by source."""
+def epoch_samples(epoch: int, *, seed: int, mix: Mix) -> np.ndarray:
+    """int32[epoch_length]: which samples the epoch holds, source by source, one as often as it comes."""
     parts: list[np.ndarray] = [np.empty(0, dtype=np.int32)]
     first = 0
     for number, (size, count) in enumerate(mix):
