@@ -78,8 +78,15 @@ def sha256_file(path: Path) -> str:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace the file `path` by `content`: a reader sees the old file or the new one, never a part."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write a file at; when the block ends without an error, that file takes the place of `path`."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    yield temporary
     fsync_file(temporary)
     fault_point("before_replace")
     temporary.replace(path)

@@ -64,8 +64,12 @@ class DataFile(ABC):
         return found
 
     def raw(self, at: Place) -> bytes:
-        """The bytes between the ends of a place."""
-        return os.pread(self._open(), at.end - at.start, at.start)
+        """The bytes between the ends of a place. `DataError` as in `record`."""
+        descriptor = self._open()
+        found = os.pread(descriptor, at.end - at.start, at.start)
+        if self._state_of(descriptor) != self.state:
+            raise self._changed()
+        return found
 
     def sha256(self) -> str:
         """Of its content, in hexadecimal."""

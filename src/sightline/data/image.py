@@ -126,6 +126,12 @@ def read_image_file(source: str | Path, *, root: Path | None = None) -> bytes:
         raise _refused(_name(source), "image_unreadable") from None
 
 
+def image_file_size(source: str | Path, *, root: Path | None = None) -> int:
+    """Bytes of a picture's file. `DataError` when there is none to read."""
+    with _open_file(source, root) as file:
+        return file.seek(0, os.SEEK_END)
+
+
 def check_image(source: str | Path | bytes, *, root: Path | None = None) -> tuple[int, int]:
     """Width and height from the header, with all checks that need no decoding. `DataError` as in `open_image`."""
     with _opened(source, root) as picture:

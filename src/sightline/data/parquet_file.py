@@ -14,9 +14,9 @@ import functools
 import os
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,10 +54,10 @@ class ParquetFile(DataFile):
 
     @property
     def holds_pictures(self) -> bool:
-        return bool(_opened(*self._key()).pictures)
+        return bool(_opened(*self.key).pictures)
 
     def records(self) -> Iterator[Record]:
-        known = _opened(*self._key())
+        known = _opened(*self.key)
         row = 0
         with _damage(str(self.path)):
             for batch in known.file.iter_batches(batch_size=BATCH, columns=known.texts, use_threads=False):
@@ -68,7 +68,7 @@ class ParquetFile(DataFile):
             raise DataError(f"{self.path}: found no samples, expected at least one row", reason="file_empty")
 
     def _record_at(self, descriptor: int, at: Place) -> Record:
-        return self._record(_row(*self._key(), at.start, pictures=False), at)
+        return self._record(_row(*self.key, at.start, pictures=False), at)
 
     def _record(self, value: dict[str, Any], at: Place) -> Record:
         sample = _without_nulls(value)
@@ -83,7 +83,9 @@ class ParquetFile(DataFile):
         paths = [cell.get("path", "") if isinstance(cell, dict) else "" for cell in cells]
         return [name_in_parquet(self.path.name, row=row, number=number, path=path) for number, path in enumerate(paths)]
 
-    def _key(self) -> tuple[str, State]:
+    @property
+    def key(self) -> tuple[str, State]:
+        """What the file is known by in this process."""
         return str(self.path), _state(self._open())
 
 
@@ -103,6 +105,22 @@ def picture_bytes(path: str, descriptor: int, *, row: int, number: int) -> bytes
     cell = cells[number] if number < len(cells) else None
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     return content if isinstance(content, bytes) else None
+
+
+def copy_rows(file: ParquetFile, target: Path, rows: Collection[int]) -> None:
+    """Writes some rows of a file to another, with all columns, in their order and groups.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    from pyarrow import parquet
+
+    known = _opened(*file.key)
+    with _damage(str(file.path)), parquet.ParquetWriter(target, known.file.schema_arrow) as writer:
+        for group, (first, end) in enumerate(pairwise(known.firsts)):
+            kept = [row - first for row in range(first, end) if row in rows]
+            if kept:
+                writer.write_table(known.file.read_row_group(group, use_threads=False).take(kept))
 
 
 def _state(descriptor: int) -> State:

@@ -32,6 +32,8 @@ PICTURES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif"})
 """Last parts of endings, in small letters, that make a member a picture."""
 MAX_HEADER = 2**20
 """Most bytes of one extended header (a long name, say): tar has no limit of its own, `tarfile` reads them at once."""
+END_OF_TAR = bytes(2 * tarfile.BLOCKSIZE)
+"""What ends a tar: two blocks of zeros (POSIX.1-2017, pax, "ustar Interchange Format")."""
 
 _NAME = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)\Z", re.DOTALL)
 
@@ -103,13 +105,12 @@ class TarFile(DataFile):
         except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
             words = f"no uncompressed tar, or a damaged one ({error}); write it again"
             raise DataError(f"{self.path}: {words}", reason="tar_unreadable") from None
-        if end == self.state[0] and self._ends_early(start + ends):
+        if (
+            end == self.state[0]
+            and os.pread(self._open(), tarfile.BLOCKSIZE, start + ends) != END_OF_TAR[: tarfile.BLOCKSIZE]
+        ):
             words = f"the tar ends or is damaged at byte {start + ends}, without the mark of its end; write it again"
             raise DataError(f"{self.path}: {words}", reason="tar_truncated")
-
-    def _ends_early(self, at: int) -> bool:
-        """A tar ends with blocks of zeros (POSIX.1-2017, pax, "ustar Interchange Format")."""
-        return os.pread(self._open(), tarfile.BLOCKSIZE, at) != bytes(tarfile.BLOCKSIZE)
 
     def _read(self, key: str, group: list[Member], at: Place) -> Record:
         try:
