@@ -13,7 +13,7 @@ from collections.abc import Callable
 import typer
 
 from sightline.cli.checkpoints import export, import_
-from sightline.cli.checks import check
+from sightline.cli.checks import check, stats
 from sightline.cli.common import say
 from sightline.cli.embedded import demo, parts
 from sightline.cli.models import chat, evaluate, loss
@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "inspect": inspect,
     "check": check,
+    "stats": stats,
     "loss": loss,
     "import": import_,
     "export": export,

@@ -76,6 +76,28 @@ def check(
         raise typer.Exit(1)
 
 
+def stats(
+    data: DataArgument,
+    recipe: RecipeOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw lengths and counts here, as PNG.")] = None,
+    template: TemplateOption = None,
+    processes: ProcessesOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What data holds: lengths in tokens, pictures, turns, sources, kinds of answers."""
+    loaded = None if recipe is None else recipe_of(recipe, template)
+    from sightline.data.layouts import data_files
+    from sightline.data.statistics import measure_files
+    from sightline.data.statistics_plot import plot as draw
+    from sightline.data.statistics_plot import table
+
+    paths = data_files(data)
+    found = measure_files(paths, _processor(recipe, loaded, template), processes=processes)
+    if plot is not None:
+        draw(found, plot, title=data.name)
+    print(json.dumps(found.to_json()) if as_json else table(found))
+
+
 def _source_in(recipe: Recipe | None, data: Path) -> DataSource | None:
     """What the recipe says about this data, if it is the recipe's."""
     sources = () if recipe is None else (*recipe.data, *recipe.validation)

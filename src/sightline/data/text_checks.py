@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 
 _NUMBER = r"\s*(-?(?:\d+\.?\d*|\.\d+))\s*"
-_BOX = re.compile(rf"\[{','.join([_NUMBER] * 4)}\]")
+BOX = re.compile(rf"\[{','.join([_NUMBER] * 4)}\]")
+"""Four numbers in brackets, each a group."""
 _TOKENS = (
     r"<\|[A-Za-z][A-Za-z0-9_]{0,30}\|>",  # ChatML, Llama 3, Phi, GPT-2: <|im_end|>, <|eot_id|>, <|endoftext|>
     r"</?s>", r"<unk>", r"<pad>", r"<bos>", r"<eos>",  # sentencepiece, Gemma
@@ -41,7 +42,7 @@ def bad_box(text: str) -> tuple[str, str] | None:
     """
     if "[" not in text:
         return None
-    for found in _BOX.finditer(text):
+    for found in BOX.finditer(text):
         if not any("." in number for number in found.groups()):
             continue
         x1, y1, x2, y2 = (float(number) for number in found.groups())
