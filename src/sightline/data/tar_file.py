@@ -114,12 +114,11 @@ class TarFile(DataFile):
 
     def _read(self, key: str, group: list[Member], at: Place) -> Record:
         try:
-            value, fault = self._sample(key, group, at)
+            return Record(file=str(self.path), at=at, value=self._sample(key, group, at), fault=None)
         except SampleError as error:
-            value, fault = {"id": key}, error
-        return Record(file=str(self.path), at=at, value=value, fault=fault)
+            return Record(file=str(self.path), at=at, value={"id": key}, fault=error)
 
-    def _sample(self, key: str, group: list[Member], at: Place) -> tuple[object, SampleError | None]:
+    def _sample(self, key: str, group: list[Member], at: Place) -> object:
         """The sample that the members of a key are."""
         members: dict[str, Member] = {}
         for member in group:
@@ -138,7 +137,7 @@ class TarFile(DataFile):
         if "txt" in members:
             caption = self._text(members["txt"])
             turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": caption}]
-            return {"id": key, "images": names, "conversations": turns}, None
+            return {"id": key, "images": names, "conversations": turns}
         if "json" not in members:
             found = f"only {', '.join(members)}"
             raise _refused(group[0], "member_missing", found=found, fix=f"add {key}.json with its conversation")
@@ -149,7 +148,9 @@ class TarFile(DataFile):
             raise _refused(
                 members["json"], "json_invalid", found="text that is not JSON", fix="write it again"
             ) from None
-        return _with_pictures(record.value, key, names), record.fault
+        if record.fault is not None:
+            raise record.fault
+        return _with_pictures(record.value, key, names)
 
     def _text(self, member: Member) -> str:
         if member.size > MAX_RECORD_CHARS:
