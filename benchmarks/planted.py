@@ -71,23 +71,17 @@ def plant(folder: Path, *, clean: int, each: int) -> Planted:
         found = spoil(sample | {"id": f"bad-{number}"})
         raw = found if isinstance(found, bytes) else json.dumps(found).encode()
         records.insert(luck.randrange(1, len(records) + 1), (reason, raw))
-    for _ in range(each if each else 0):  # copies stand behind what they are copies of
-        place = luck.randrange(len(records))
-        while records[place][0] is not None:
-            place = luck.randrange(len(records))
-        first = json.loads(records[place][1])
-        records.append(
-            (
-                "id_duplicate",
-                json.dumps(clean_sample(5 * (number := number + 1) + 1, luck) | {"id": first["id"]}).encode(),
-            )
-        )
+    originals = [json.loads(raw) for reason, raw in records if reason is None]
+    for first in luck.sample(originals, each):  # copies stand behind what they are copies of
+        number += 1
+        other = clean_sample(5 * number + 1, luck) | {"id": first["id"]}
+        records.append(("id_duplicate", json.dumps(other).encode()))
         records.append(("sample_duplicate", json.dumps(first | {"id": f"copy-{number}"}).encode()))
     if each:
         records.append(("json_truncated", records[0][1][:40]))
-    for line, (reason, _) in enumerate(records, start=1):
-        if reason is not None:
-            planted.expected[reason].add(line)
+    for line, (planned, _) in enumerate(records, start=1):
+        if planned is not None:
+            planted.expected[planned].add(line)
     planted.data.write_bytes(b"\n".join(raw for _, raw in records) + (b"" if each else b"\n"))
     return planted
 

@@ -30,7 +30,8 @@ def open_data(path: Path) -> DataFile:
         DataError: there is none, it is no regular file, or it is damaged.
     """
     if not path.exists():
-        raise DataError(f"{path}: there is no such data file; check the path", reason="file_missing")
+        words = "there is no such data file; give JSON, JSONL, Parquet or tar, a folder of them or a pattern"
+        raise DataError(f"{path}: {words}", reason="file_missing")
     if not path.is_file():
         words = "found no regular file, expected JSON, JSONL, Parquet or tar"
         raise DataError(f"{path}: {words}", reason="file_unreadable")

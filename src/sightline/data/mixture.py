@@ -15,10 +15,10 @@ import numpy as np
 
 
 class Share(NamedTuple):
-    """A source of a mixture: it has `size` samples, and `count` of them come in each epoch."""
+    """A source of a mixture: it has `size` samples, and `per_epoch` of them come in each epoch."""
 
     size: int
-    count: int
+    per_epoch: int
 
 
 Mix = tuple[Share, ...]
@@ -58,7 +58,7 @@ def batch_indexes(
 
 def epoch_length(mix: Mix) -> int:
     """Samples of an epoch."""
-    return sum(each.count for each in mix)
+    return sum(each.per_epoch for each in mix)
 
 
 def _order(epoch: int, num_samples: int, seed: int, batch: int, kinds: bytes | None) -> np.ndarray:

@@ -139,7 +139,8 @@ def _opened(path: str, state: State) -> _Opened:
     with _damage(path):
         file = parquet.ParquetFile(path)
         sizes = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
-        leaves = [(column.path, column.physical_type) for column in map(file.schema.column, range(len(file.schema)))]
+        columns: list[Any] = [file.schema.column(number) for number in range(len(file.schema))]
+        leaves = [(column.path, column.physical_type) for column in columns]
         pictures = [leaf for leaf, kind in leaves if _holds_picture(leaf, kind, file.schema_arrow)]
     named = {leaf.rpartition(".")[0] for leaf, _ in leaves if leaf.endswith(".path")}
     texts = [leaf for leaf, _ in leaves if leaf not in pictures or leaf.rpartition(".")[0] not in named]

@@ -93,13 +93,13 @@ class TarFile(DataFile):
         """The members between two offsets, without folders. `DataError` where the tar is damaged."""
         headers = _Headers(self._open(), start, end)
         try:
-            with tarfile.open(fileobj=headers, mode="r:", errors="surrogateescape") as tar:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=headers, mode="r:", errors="surrogateescape") as tar:
                 ends = 0
                 while (found := tar.next()) is not None:
                     if found.size < 0 or not ends < tar.offset <= end - start:
                         raise tarfile.ReadError("a member reaches beyond the end of the file")
                     ends = tar.offset
-                    tar.members = []  # which it would keep
+                    tar.members = []  # type: ignore[attr-defined]  # which it would keep
                     if not found.isdir():
                         yield _member(found, start, start + ends)
         except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
@@ -199,7 +199,8 @@ def _split(name: str) -> tuple[str, str]:
 
 def _groups(members: Iterator[Member]) -> Iterator[tuple[str, list[Member]]]:
     """Members of equal key that follow one another."""
-    key, group = "", []
+    key = ""
+    group: list[Member] = []
     for member in members:
         own, _ = _split(member.name)
         if not own:
