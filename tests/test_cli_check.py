@@ -99,9 +99,10 @@ def test_reasons_can_be_ignored_where_they_may_be_meant(place: Path, capsys: Cap
 
 
 def test_without_a_recipe_no_torch_is_imported(place: Path) -> None:
+    data = str(place / "clean.jsonl")
     program = (
         "import sys\nfrom sightline.cli import app, run\nfrom functools import partial\n"
-        f"for what in ('check', 'stats'):\n    assert run(partial(app, args=[what, {str(place / 'clean.jsonl')!r}])) == 0\n"
+        f"for what in ('check', 'stats'):\n    assert run(partial(app, args=[what, {data!r}])) == 0\n"
         "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -131,7 +132,7 @@ def test_stats_print_a_table_or_json_and_draw(place: Path, capsys: Captured, tmp
         pytest.param("check clean.jsonl --recipe empty", "not a Sightline checkpoint", id="no checkpoint"),
         pytest.param("check clean.jsonl --fix clean.jsonl", "is the data itself", id="fix onto itself"),
         pytest.param("stats none.jsonl", "none.jsonl: there is no such data file", id="no data for stats"),
-        pytest.param("stats 1.png", "1.png:1: found text that is not JSON", id="no data file"),
+        pytest.param("stats 1.png", "1.png:1: found bytes that are not UTF-8", id="no data file"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

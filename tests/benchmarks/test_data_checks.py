@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from benchmarks.planted import DEFECTS
 
 from benchmarks import data_checks
-from benchmarks.planted import DEFECTS
 
 
 def test_every_class_of_defect_is_found_and_nothing_else(tmp_path: Path) -> None:

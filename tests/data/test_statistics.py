@@ -48,8 +48,9 @@ def test_a_summary_of_lengths() -> None:
 
 
 def write(folder: Path) -> Path:
+    twice = [*asked("<image>\nIs it?", "Yes."), *asked("How many?", "3")]
     samples = [
-        {"id": "a", "image": "coco/1.jpg", "conversations": [*asked("<image>\nIs it?", "Yes."), *asked("How many?", "3")]},
+        {"id": "a", "image": "coco/1.jpg", "conversations": twice},
         {"id": "b", "image": "coco/2.jpg", "conversations": asked(answer="A dog on a sofa, sound asleep.")},
         {"id": "c", "conversations": asked("What?", "Red.")},
         {"id": "d", "conversations": asked("What?", "")},
