@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,7 @@ def large_file(folder: Path, *, samples: int) -> Table:
     command = [sys.executable, "-c", "from sightline.cli import main; main()"]
     command += ["check", str(data), "--images", str(images), "--json"]
     environment = {**os.environ, "SIGHTLINE_CACHE": str(folder / "cache")}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         peak = 0
@@ -97,12 +99,14 @@ def large_file(folder: Path, *, samples: int) -> Table:
         assert running.stdout is not None
         found = json.loads(running.stdout.read())
     seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     row = {
         "samples": found["samples"],
         "MB": data.stat().st_size / 1e6,
         "pictures": found["pictures"],
         "problems": sum(found["counts"].values()),
         "seconds": seconds,
+        "seconds of a core": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "samples/s": found["samples"] / seconds,
         "peak MiB, all processes": peak / 2**20,
     }
