@@ -15,10 +15,10 @@ import hashlib
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from sightline.data.check_tasks import Lines, Places, tasks
 from sightline.data.crew import Crew
 from sightline.data.data_file import DataFile
 from sightline.data.ids import Ids
-from sightline.data.image import image_file_size, read_image_file
+from sightline.data.known_pictures import digests, known_pictures
 from sightline.data.layouts import open_data, root_of
 from sightline.data.parsing import parse_sample, rejection
 from sightline.data.picture_checks import picture_faults
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 200_000
 """Problems that are kept with their words; of any further ones only the number (and the sample, for `fix`)."""
-PICTURES = 256
-"""Pictures of a task that are hashed."""
 MAY_BE_MEANT = (
     "special_token", "box_range", "box_order", "sample_duplicate", "id_duplicate", "evaluation_image",
 )  # fmt: skip
@@ -156,7 +154,7 @@ def check_files(
     findings = Findings()
     seen: dict[bytes, str] = {}
     with Crew(_Judge(settings=settings, pattern=special_pattern(names)), processes=processes) as crew:
-        known = _known_pictures(evaluation, crew)
+        known = known_pictures(evaluation, crew)
         for path in paths:
             run = _FileRun(findings, settings, path, images, seen)
             run.read(crew)
@@ -233,7 +231,7 @@ class _FileRun:
         self.findings.pictures += len(names)
         faults = picture_faults(names, root, crew=crew, decode=self.settings.decode)
         if known and "evaluation_image" not in self.settings.ignored:
-            for place, digest in enumerate(_digests(names, root, frozenset(known), crew)):
+            for place, digest in enumerate(digests(names, root, frozenset(known), crew)):
                 if digest in known and place not in faults:
                     words = f"the same picture as {known[digest]}, which an evaluation shows; leave one of them out"
                     faults[place] = f"{names[place]!a}: {words}", "evaluation_image"
@@ -277,68 +275,43 @@ def _verdict(judge: _Judge, record: Record) -> _Verdict:
             judge.settings.processor.encode(sample)
         except DataError as error:
             problems.append(refusal(sample, error))
-    content = repr((sample.images, sample.system, sample.turns))
-    digest = hashlib.blake2b(content.encode(), digest_size=16).digest()
-    return _Verdict(record.at, sample.id, digest, sample.images, tuple(problems))
+    return _Verdict(record.at, sample.id, _digest(sample), sample.images, tuple(problems))
 
 
-def _suspicions(sample: Sample, pattern: re.Pattern[str]) -> Iterator[SampleError]:
+def _digest(sample: Sample) -> bytes:
+    """Of words and pictures. Texts hold no control characters, so these can stand between and in place of parts."""
+    parts = [*sample.images, "\x01", "\x02" if sample.system is None else sample.system]
+    for turn in sample.turns:
+        parts.append("\x03")
+        parts += ["\x04" if isinstance(part, ImageRef) else part for part in turn.content]
+    return hashlib.blake2b("\x00".join(parts).encode(), digest_size=16).digest()
+
+
+def _suspicions(sample: Sample, pattern: re.Pattern[str]) -> Iterable[SampleError]:
     """What is suspicious in a sample's words, each reason once."""
     found: dict[str, SampleError] = {}
-    for number, turn in enumerate(sample.turns):
-        for text in turn.content:
-            if isinstance(text, ImageRef):
-                continue
-            for reason, error in _in_text(text, f"turn {number}", pattern, boxes=bool(sample.images)):
-                found.setdefault(reason, error)
-    for reason, error in _in_text(sample.system or "", "system", pattern, boxes=False):
-        found.setdefault(reason, error)
-    yield from found.values()
+    texts = [(part, number) for number, turn in enumerate(sample.turns) for part in turn.content]
+    for text, number in [(sample.system or "", -1), *texts]:
+        if isinstance(text, ImageRef):
+            continue
+        key = "system" if number < 0 else f"turn {number}"
+        token = special_token(text, pattern)
+        if token is not None:
+            found.setdefault("special_token", _token_fault(key, token))
+        box = bad_box(text) if sample.images and number >= 0 else None
+        if box is not None:
+            found.setdefault(box[1], _box_fault(key, *box))
+    return found.values()
 
 
-def _in_text(text: str, key: str, pattern: re.Pattern[str], *, boxes: bool) -> Iterator[tuple[str, SampleError]]:
-    token = special_token(text, pattern)
-    if token is not None:
-        fix = "take it out, or keep it as words with --ignore special_token"
-        found = f"the special token {token!a} as text"
-        yield "special_token", SampleError(key, "special_token", found=found, expected="words", fix=fix)
-    box = bad_box(text) if boxes else None
-    if box is not None:
-        written, reason = box
-        expected = "numbers from 0 to 1" if reason == "box_range" else "x1 <= x2 and y1 <= y2"
-        fix = "write [x1, y1, x2, y2] as parts of the picture's sides"
-        yield reason, SampleError(key, reason, found=f"the box {written[:60]}", expected=expected, fix=fix)
+def _token_fault(key: str, token: str) -> SampleError:
+    return SampleError(
+        key, "special_token", found=f"the special token {token!a} as text", expected="words",
+        fix="take it out, or keep it as words with --ignore special_token",
+    )  # fmt: skip
 
 
-def _known_pictures(folders: Sequence[Path], crew: Crew[Any]) -> dict[bytes, str]:
-    """Size and SHA-256 of every file below the folders -> its path. The size comes first, in eight bytes."""
-    known: dict[bytes, str] = {}
-    for folder in folders:
-        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        for name, digest in zip(names, _digests(names, folder, None, crew), strict=True):
-            known.setdefault(digest, f"{folder}/{name}")
-    known.pop(b"", None)
-    return known
-
-
-def _digests(names: Sequence[str], root: Path, known: frozenset[bytes] | None, crew: Crew[Any]) -> Iterator[bytes]:
-    """Size and SHA-256 of pictures; b"" for one that cannot be read, or has the size of none that is known."""
-    sizes = None if known is None else frozenset(digest[:8] for digest in known)
-    chunks = (names[start : start + PICTURES] for start in range(0, len(names), PICTURES))
-    for _, found in crew.map(_hash, ((root, chunk, sizes) for chunk in chunks)):
-        yield from found
-
-
-def _hash(_: object, task: tuple[Path, Sequence[str], frozenset[bytes] | None]) -> list[bytes]:
-    root, names, sizes = task
-    found = []
-    for name in names:
-        digest = b""
-        try:
-            size = image_file_size(name, root=root).to_bytes(8, "big")
-            if sizes is None or size in sizes:
-                digest = size + hashlib.sha256(read_image_file(name, root=root)).digest()
-        except DataError:  # said elsewhere, or no picture of the evaluation
-            pass
-        found.append(digest)
-    return found
+def _box_fault(key: str, written: str, reason: str) -> SampleError:
+    expected = "numbers from 0 to 1" if reason == "box_range" else "x1 <= x2 and y1 <= y2"
+    fix = "write [x1, y1, x2, y2] as parts of the picture's sides"
+    return SampleError(key, reason, found=f"the box {written[:60]}", expected=expected, fix=fix)
