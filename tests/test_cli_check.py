@@ -98,6 +98,18 @@ def test_reasons_can_be_ignored_where_they_may_be_meant(place: Path, capsys: Cap
     )
 
 
+@pytest.mark.parametrize(("command", "option"), [("check", "--fix"), ("check", "--html"), ("stats", "--plot")])
+def test_what_cannot_be_written_is_one_line(
+    command: str, option: str, place: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert sightline(command, place / "clean.jsonl", option, tmp_path / "file" / "x") == 74
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[-1].startswith(f"sightline: {tmp_path / 'file'}")
+    assert "cannot be written" in captured.err
+
+
 def test_without_a_recipe_no_torch_is_imported(place: Path) -> None:
     data = str(place / "clean.jsonl")
     program = (

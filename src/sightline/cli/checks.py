@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.common import JsonFlag, TemplateOption, recipe_of, say
+from sightline.cli.common import JsonFlag, TemplateOption, recipe_of, say, writing
 from sightline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ def check(
     found = check_files(
         data_files(data), settings, images=images, evaluation=eval_images or [], processes=processes, say=say
     )
-    written = [] if fix is None else write_fixed(found, fix, say=say)
-    if html is not None:
-        write_page(html, found)
+    with writing():
+        written = [] if fix is None else write_fixed(found, fix, say=say)
+        if html is not None:
+            write_page(html, found)
     if as_json:
         print(json.dumps(to_json(found, written=written)))
     else:
@@ -94,7 +95,8 @@ def stats(
     paths = data_files(data)
     found = measure_files(paths, _processor(recipe, loaded, template), processes=processes)
     if plot is not None:
-        draw(found, plot, title=data.name)
+        with writing():
+            draw(found, plot, title=data.name)
     print(json.dumps(found.to_json()) if as_json else table(found))
 
 

@@ -58,7 +58,7 @@ def write_page(path: Path, findings: Findings) -> None:
         loader=PackageLoader("sightline.data", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    page = environment.get_template("inspection_checks.html.j2").render(findings=findings, by_reason=by_reason)
+    page = environment.get_template("check.html.j2").render(findings=findings, by_reason=by_reason)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, page)
 

@@ -100,7 +100,7 @@ def picture_bytes(path: str, descriptor: int, *, row: int, number: int) -> bytes
     if row >= known.firsts[-1] or not known.pictures:
         return None
     found = _row(path, state, row, pictures=True)
-    column = next((found[key] for key in _PICTURES if found.get(key) is not None), [])
+    column: Any = next((found[key] for key in _PICTURES if found.get(key) is not None), [])
     cells = column if isinstance(column, list) else [column]
     cell = cells[number] if number < len(cells) else None
     content = cell.get("bytes") if isinstance(cell, dict) else cell
