@@ -36,7 +36,7 @@ def test_lines_keep_their_bytes_and_order(tmp_path: Path) -> None:
     good = [line("a", "One.", odd=True), line("b", "Two."), line("c", "Three.")]
     bad = [line("d", "</s>"), b'{"id": "e", "conv', line("b", "Four.")]
     (tmp_path / "a.jsonl").write_bytes(
-        b"\xef\xbb\xbf" + b"\r\n".join([good[0], bad[0], good[1], b"", bad[1], bad[2], good[2]])
+        b"\xef\xbb\xbf" + b"\r\n".join([good[0], bad[0], b" \t" + good[1] + b" ", b"", bad[1], bad[2], good[2]])
     )
     assert fixed(tmp_path / "a.jsonl", tmp_path / "clean.jsonl") == ["clean.rejected.jsonl", "clean.jsonl"]
     assert (tmp_path / "clean.jsonl").read_bytes() == b"\n".join(good) + b"\n"

@@ -191,8 +191,9 @@ def test_pictures_are_held_to_the_same_limits_and_root(tmp_path: Path) -> None:
 def test_a_tar_behind_a_link_is_read_where_it_lies(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     write_tar(tmp_path / "store" / "blob", [("k.json", conversation()), ("k.png", png("lime"))])
-    (tmp_path / "a.tar").symlink_to(tmp_path / "store" / "blob")
-    ((sample, root),) = located_samples(tmp_path / "a.tar", None)
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names" / "a.tar").symlink_to(tmp_path / "store" / "blob")
+    ((sample, root),) = located_samples(tmp_path / "names" / "a.tar", None)
     assert isinstance(sample, Sample)
     assert open_image(sample.images[0], root=root).getpixel((0, 0)) == (0, 255, 0)
 
