@@ -13,6 +13,7 @@ from collections.abc import Callable
 import typer
 
 from sightline.cli.checkpoints import export, import_
+from sightline.cli.checks import check, stats
 from sightline.cli.common import say
 from sightline.cli.datasets import convert
 from sightline.cli.embedded import demo, parts
@@ -30,6 +31,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "score": score,
     "inspect": inspect,
+    "check": check,
+    "stats": stats,
     "loss": loss,
     "import": import_,
     "export": export,

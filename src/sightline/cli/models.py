@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.common import ImageRootOption, JsonFlag, QuantizeOption, TemplateOption, folder_of, say
+from sightline.cli.common import ImageRootOption, JsonFlag, QuantizeOption, TemplateOption, checked_root, say
 from sightline.errors import SightlineError
 
 
@@ -89,7 +89,7 @@ def loss(
     as_json: JsonFlag = False,
 ) -> None:
     """Mean loss over the trained tokens, and that of every sample."""
-    root = folder_of(image_root, data)
+    root = checked_root(image_root)
     from sightline.evaluate.sample_loss import measure, table
     from sightline.infer.load import load
     from sightline.train.device import choose_device, choose_dtype
