@@ -199,7 +199,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("stream as text", {"stream": "yes"}, "invalid_value", "stream"),
     ("too many alternatives", {"logprobs": True, "top_logprobs": 21}, "invalid_value", "top_logprobs"),
     ("alternatives alone", {"top_logprobs": 2}, "invalid_value", "top_logprobs"),
-    ("usage without stream", {"stream_options": {"include_usage": True}}, "invalid_value", "stream_options"),
+    ("usage without stream", {"stream": False, "stream_options": {}}, "invalid_value", "stream_options"),
     ("JSON wanted", {"response_format": {"type": "json_object"}}, "unsupported_parameter", "response_format.type"),
     ("tools", {"tools": []}, "unsupported_parameter", "tools"),
     ("a penalty", {"frequency_penalty": 0.5}, "unsupported_parameter", "frequency_penalty"),

@@ -272,7 +272,8 @@ def test_the_next_turn_of_a_conversation_computes_only_what_is_new() -> None:
     assert second.last.reused >= len(first.request.ids)
     assert watched.prompts[0] == len(second.request.ids) - second.last.reused
     assert isinstance(again.last, End)
-    assert again.last.reused < processor.settings.image_tokens, "another picture: nothing behind it is known"
+    first_place = again.request.ids.index(processor.image_token_id)
+    assert again.last.reused == first_place, "another picture: nothing of it and behind it is known"
     assert [talk.ask("What is it?", [RED]), talk.ask("And now?")] == [answer, second.text]
 
 

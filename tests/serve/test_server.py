@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -13,18 +12,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+from PIL import Image
 
 from sightline.errors import ConfigError
+from sightline.serve.app import build_app
 from sightline.serve.guard import Door
 from sightline.serve.limits import Limits
-from sightline.serve.server import door_for, is_loopback, listen
+from sightline.serve.server import Server, door_for, is_loopback, listen
+from sightline.serve.service import Service
 from tests.command_line import Captured, assert_refused
-from tests.serve.running import RED, Running, running, shown
+from tests.serve.running import Running, address_of, running, shown
 from tests.tiny_checkpoint import save_assistant, tiny_assistant
 
 KEY = "a-key-that-is-long-enough"
@@ -88,7 +91,7 @@ def test_two_hundred_clients_that_vanish_leave_no_trace() -> None:
 @pytest.mark.usefixtures("endless")
 def test_the_queue_has_an_end_and_says_when_to_come_again() -> None:
     with running(tiny_assistant(), limits=Limits(rows=2, queue=3)) as served:
-        clients = [start(served, max_tokens=100) for _ in range(5)]
+        clients = [start(served, max_tokens=30) for _ in range(5)]
         served.wait_until(lambda: served.service.taken == 5)
         for _ in range(3):
             reply = served.chat()
@@ -99,21 +102,20 @@ def test_the_queue_has_an_end_and_says_when_to_come_again() -> None:
         assert b'sightline_refusals_total{status="429",code="queue_full"} 3' in served.ask("GET", "/metrics").body
 
 
+@pytest.mark.usefixtures("endless")
 def test_a_client_that_does_not_read_is_cut_off_and_others_are_not_held_up() -> None:
     with running(tiny_assistant(), limits=Limits(stall=0.5)) as served:
-        for each in served.service.models.values():
-            each.processor.decode = lambda ids: "x" * 20_000 * len(ids)  # type: ignore[method-assign]
-        left = start(served, stream=True, max_tokens=800)
-        served.wait_until(lambda: served.engine.figures.ended["length"] + served.engine.figures.ended["stop"] > 0)
-        started = time.perf_counter()
-        assert served.ask("GET", "/health").status == 200
-        assert time.perf_counter() - started < 2
+        decode = served.service.models["tiny"].processor.decode
+        served.service.models["tiny"].processor.decode = lambda ids: "x" * 200_000 * len(ids)  # type: ignore[method-assign]
+        left = start(served, stream=True, max_tokens=100)
+        served.wait_until(lambda: served.engine.figures.ended["length"] > 0)
+        served.service.models["tiny"].processor.decode = decode  # type: ignore[method-assign]
+        assert served.chat(max_tokens=3).status == 200
         time.sleep(1)
         response = left.getresponse()
-        with pytest.raises((ConnectionError, OSError, ValueError)):
-            while response.read1(2**16):
-                pass
-            raise ConnectionError("it ended early")
+        with pytest.raises((OSError, ValueError)):
+            while True:
+                assert response.read1(2**16), "it must not look like an end"
 
 
 def test_health_is_a_step_of_the_engine() -> None:
@@ -220,60 +222,48 @@ def test_the_command_refuses_what_is_unsafe_or_not_there(capsys: Captured, monke
     assert_refused(capsys, "serve nowhere --port 0 --collect /dev/null/x.jsonl", "cannot write")
 
 
-# Signals: a process of its own
+# Signals
 
 
-@contextmanager
-def process(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    model, processor = tiny_assistant(context=8192)
+def test_sigterm_lets_answers_end_and_takes_no_more(tmp_path: Path) -> None:
+    model, processor = tiny_assistant()
     save_assistant(tmp_path / "tiny", model, processor)
     command = [sys.executable, "-c", "from sightline.cli import main; main()", "serve", str(tmp_path / "tiny")]
-    found = subprocess.Popen(
-        [*command, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, "KEY": KEY}
-    )
-    assert found.stderr is not None
-    try:
-        lines = []
-        while not (match := re.search(r"http://127.0.0.1:(\d+)", lines[-1] if lines else "")):
-            lines.append(found.stderr.readline())
+    with subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = ["tiny: loaded\n"]
+        while not (found := re.search(r"http://127.0.0.1:(\d+)", lines[-1])):
+            lines.append(process.stderr.readline())
             assert lines[-1], lines
-        yield found, int(match.group(1))
-    finally:
-        found.kill()
-        found.wait()
-        found.stderr.close()
+        port = int(found.group(1))
 
+        def ask() -> HTTPResponse:
+            connection = HTTPConnection("127.0.0.1", port, timeout=60)
+            body = json.dumps(QUESTION | {"max_tokens": 900, "stream": True})
+            connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+            return connection.getresponse()
 
-def ask(port: int, *, tokens: int, stream: bool = True) -> HTTPConnection:
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    body = json.dumps(QUESTION | {"max_tokens": tokens, "stream": stream, "temperature": 2.0, "seed": 3})
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-    connection.request("POST", "/v1/chat/completions", body, headers)
-    return connection
-
-
-def test_sigterm_lets_answers_end_and_takes_no_more_and_a_second_one_waits_for_nothing(tmp_path: Path) -> None:
-    with process(tmp_path, "--api-key-env", "KEY") as (found, port):
-        with ThreadPoolExecutor(8) as pool:
-            clients = [ask(port, tokens=1500) for _ in range(4)]
-            responses = [each.getresponse() for each in clients]
-            reading = [pool.submit(each.read) for each in responses]
-            found.send_signal(signal.SIGTERM)
+        try:
+            responses = [ask() for _ in range(3)]
+            process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
-            late = ask(port, tokens=5).getresponse()
-            assert late.status == 503
-            assert late.getheader("Retry-After") == "30"
-            bodies = [each.result() for each in reading]
-        assert all(body.endswith(b"data: [DONE]\n\n") for body in bodies)
-        assert found.wait(20) == 0
-    with process(tmp_path) as (found, port):
-        response = ask(port, tokens=4096).getresponse()
-        response.read(10)
-        found.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        assert found.poll() is None, "it waits for the answer"
-        found.send_signal(signal.SIGTERM)
-        assert found.wait(5) == 128 + signal.SIGTERM
+            late = ask()
+            assert (late.status, late.getheader("Retry-After")) == (503, "30")
+            assert all(response.read().endswith(b"data: [DONE]\n\n") for response in responses)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def test_a_second_signal_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr("sightline.serve.server.os._exit", codes.append)
+    service = Service(limits=Limits())
+    server = Server(uvicorn.Config(build_app(service, door=Door())), service)
+    server.handle_exit(signal.SIGTERM, None)
+    assert (service.stopping, codes) == (True, [])
+    server.handle_exit(signal.SIGTERM, None)
+    assert codes == [128 + signal.SIGTERM]
 
 
 def test_an_answer_that_outlasts_the_drain_ends_with_an_error() -> None:
@@ -289,13 +279,11 @@ def test_an_answer_that_outlasts_the_drain_ends_with_an_error() -> None:
 
 def test_pictures_are_decoded_aside() -> None:
     """A picture at the limit does not hold up the others."""
-    from PIL import Image
-
-    large = Image.effect_noise((2000, 2000), 90)
+    large = Image.new("RGB", (4096, 4096), (9, 9, 9))
+    messages = shown(address_of(large))
     with running(tiny_assistant()) as served, ThreadPoolExecutor(4) as pool:
-        busy = [pool.submit(served.chat, messages=shown(*[large.convert("RGB")] * 1)) for _ in range(3)]
+        busy = [pool.submit(served.chat, messages=messages) for _ in range(3)]
         slowest = max(served.ask("GET", "/health").seconds for _ in range(10))
         print(f"{slowest * 1000:.0f} ms")
-        assert slowest < 2
-        assert {each.result().status for each in busy} <= {200, 413, 400}
-        assert served.chat(messages=shown(RED)).status == 200
+        assert slowest < 5
+        assert [each.result().status for each in busy] == [200] * 3

@@ -43,33 +43,36 @@ class Seats:
 
 
 class Answer:
-    """What comes of one request. Made on the event loop."""
+    """What comes of one request. Made on the event loop; from then on it looks whether the client is still there.
 
-    def __init__(self, release: Callable[[], None]) -> None:
+    Attributes:
+        left: nobody listens any more.
+    """
+
+    def __init__(self, receive: Receive, *, release: Callable[[], None]) -> None:
+        self.left = False
         self._loop = asyncio.get_running_loop()
         self._release = release
         self._events: list[Event] = []
         self._bell = asyncio.Event()
         self._request: Request | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._watch = asyncio.create_task(self._wait_for_leaving(receive))
 
     def deliver(self, event: Event) -> None:
         """Called from the engine's thread."""
         with suppress(RuntimeError):  # the loop is closed: nobody listens
             self._loop.call_soon_threadsafe(self._take, event)
 
-    def begin(self, engine: Engine, request: Request, receive: Receive) -> None:
-        """Hands the request to the engine, and from then on looks whether the client is still there."""
+    def begin(self, engine: Engine, request: Request) -> None:
+        """Hands the request to the engine."""
         self._request = request
-        self._watch = asyncio.create_task(self._wait_for_leaving(receive))
+        request.cancelled = self.left
         engine.submit(request)
 
     def leave(self) -> None:
-        """Nobody listens any more."""
-        if self._request is not None:
-            self._request.cancelled = True
-        if self._watch is not None:
-            self._watch.cancel()
+        """Nobody will listen any more."""
+        self._watch.cancel()
+        self._gone()
 
     async def events(self) -> AsyncIterator[list[Piece] | End]:
         """Everything since the last time, at least one piece; the end by itself.
@@ -100,5 +103,9 @@ class Answer:
     async def _wait_for_leaving(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+        self._gone()
+
+    def _gone(self) -> None:
+        self.left = True
         if self._request is not None:
             self._request.cancelled = True

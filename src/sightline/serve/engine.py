@@ -82,6 +82,7 @@ class Engine:
         self._model, self._processor, self._told = model.eval(), processor, told
         self._together = stackable(model.language.config)
         self._shelf = Shelf(model, image_tokens=processor.settings.image_tokens, capacity=remembered)
+        self._open: set[Request] = set()  # all that were not told their end
         self._waiting: deque[Request] = deque()
         self._rows: dict[int, _Row] = {}
         self._lanes: list[Lane] = []
@@ -93,7 +94,6 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
         return self._thread.is_alive()
 
     @property
@@ -105,6 +105,7 @@ class Engine:
         """Queues a request."""
         with self._bell:
             if not self._closing and self.alive:
+                self._open.add(request)
                 self._waiting.append(request)
                 self._bell.notify()
                 return
@@ -134,11 +135,10 @@ class Engine:
         finally:
             with self._bell:
                 self._closing = True
-            for request in [row.request for row in self._rows.values()] + list(self._waiting):
-                request.deliver(Fault(code="stopping"))
-            self._rows.clear()
-            self._waiting.clear()
-            self._lanes.clear()
+            for request in list(self._open):
+                self._end(request, Fault(code="stopping"))
+            for kept in (self._rows, self._waiting, self._lanes):
+                kept.clear()
 
     def _has_work(self) -> bool:
         """Waits until there is something to do; False when the engine closes."""
@@ -264,6 +264,7 @@ class Engine:
             self._shelf.put(row.request.pictures, memory)
 
     def _end(self, request: Request, end: End | Fault) -> None:
+        self._open.discard(request)
         self.figures.ended[end.reason if isinstance(end, End) else end.code] += 1
         self.figures.answer.observe(time.monotonic() - request.arrived)
         request.deliver(end)

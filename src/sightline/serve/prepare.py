@@ -63,7 +63,7 @@ def conversation(messages: Sequence[Message]) -> Conversation:
     for number, message in enumerate(messages):
         where = f"messages.{number}"
         if isinstance(message, SystemMessage) and number == 0:
-            system = _text(message.content, f"{where}.content")
+            system = checked_words(_text(message.content), f"{where}.content")
             continue
         due = UserMessage if len(turns) % 2 == 0 else AssistantMessage
         if not isinstance(message, due):
@@ -73,7 +73,7 @@ def conversation(messages: Sequence[Message]) -> Conversation:
             turns.append(Turn(role="user", content=content))
         else:
             assert isinstance(message, AssistantMessage)
-            turns.append(Turn(role="assistant", content=(_text(message.content, f"{where}.content"),)))
+            turns.append(Turn(role="assistant", content=(_text(message.content),)))  # a model may have said anything
         if not any(isinstance(part, ImageRef) or part.strip() for part in turns[-1].content):
             raise Refusal("empty_message", param=f"{where}.content")
     if not turns or turns[-1].role != "user":
@@ -97,8 +97,8 @@ def _question(message: UserMessage, where: str, addresses: list[tuple[str, str]]
     return canonical_content(pieces)
 
 
-def _text(content: str | list[TextPart], where: str) -> str:
-    return checked_words(content if isinstance(content, str) else "\n".join(part.text for part in content), where)
+def _text(content: str | list[TextPart]) -> str:
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
 def checked_words(text: str, where: str) -> str:

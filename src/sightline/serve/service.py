@@ -138,11 +138,17 @@ class Service:
         served.seats.claim(wait=served.wait)
         with ExitStack() as undo:
             undo.callback(served.seats.release)
-            prepared = await self.aside(served.prepare, talk)
-            answer = Answer(served.seats.release)
-            request = make(prepared, answer)
+            answer = Answer(http.receive, release=served.seats.release)
+            undo.callback(answer.leave)
+
+            def prepare(talk: Conversation) -> Prepared:
+                if answer.left:
+                    raise Refusal("cancelled")
+                return served.prepare(talk)
+
+            request = make(await self.aside(prepare, talk), answer)
             undo.pop_all()
-        answer.begin(served.engine, request, http.receive)
+        answer.begin(served.engine, request)
         return answer
 
     def close(self) -> None:
