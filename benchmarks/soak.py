@@ -17,6 +17,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -65,9 +66,18 @@ def _body(model: str, seed: int) -> bytes:
     content = [_picture(seed, 32)] * dice.choice([0, 1, 2]) + [
         {"type": "text", "text": "what is it " * dice.randint(1, 9)}
     ]
-    asked = {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": dice.randint(1, 24)}
+    asked: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": dice.randint(1, 24),
+    }
     asked |= {"stream": dice.random() < 0.5, "temperature": dice.choice([0, 1]), "seed": seed}
-    wrong = ({"n": 2}, {"messages": []}, {"model": "x"}, {"messages": [{"role": "user", "content": [{"type": "x"}]}]})
+    wrong: tuple[dict[str, Any], ...] = (
+        {"n": 2},
+        {"messages": []},
+        {"model": "x"},
+        {"messages": [{"role": "user", "content": [{"type": "x"}]}]},
+    )
     return json.dumps(asked | (dice.choice(wrong) if seed % 5 == 0 else {})).encode()
 
 
