@@ -21,6 +21,7 @@ from sightline.cli.models import chat, evaluate, loss
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
 from sightline.cli.scores import score
+from sightline.cli.serving import serve
 from sightline.cli.synth import synth
 from sightline.errors import SightlineError
 
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "chat": chat,
+    "serve": serve,
     "evaluate": evaluate,
     "score": score,
     "inspect": inspect,
