@@ -19,6 +19,8 @@ import numpy.typing as npt
 from PIL import Image
 
 Triple = tuple[float, float, float]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 MAX_CANVAS_SIDE = 4096
 """Longest side that is padded as it is, so that 8192 x 82 never becomes a square of 268 MB."""
@@ -56,6 +58,19 @@ class ImageTransform:
         for channel, values in enumerate(level_values(self.mean, self.std)):
             np.take(values, levels[..., channel], out=found[channel], mode="clip")
         return found
+
+    def frame(self, width: int, height: int) -> Box:
+        """Where the edges of a picture of `width` x `height` lie in the square, in shares of the square's side.
+
+        `pad` has them in the square or on its edge; what is beyond 0 and 1 was cut off by `crop`.
+        """
+        if self.policy == "crop":
+            width, height = resized_sides(width, height, self.size)
+            side, left, top = self.size, -((width - self.size) // 2), -((height - self.size) // 2)
+        else:
+            side = max(width, height)
+            left, top = (side - width) // 2, (side - height) // 2
+        return left / side, top / side, (left + width) / side, (top + height) / side
 
 
 @functools.cache

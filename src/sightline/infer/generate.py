@@ -44,7 +44,7 @@ def decode_steps(
         ConfigError: a prompt is longer than the language model's context.
     """
     model.eval()
-    context = _context(model)
+    context = context_of(model)
     _check_length(max(len(prompt.ids) for prompt in prompts), context)
     generators = _generators(prompts, sampling, next(model.parameters()).device)
     words = [AnswerText(stop) for _ in prompts]
@@ -102,7 +102,8 @@ def _generators(prompts: Sequence[Prompt], sampling: Sampling, device: torch.dev
     return found
 
 
-def _context(model: VisionLanguageModel) -> int:
+def context_of(model: VisionLanguageModel) -> int:
+    """How many positions the language model has."""
     limit = getattr(model.language.config, "max_position_embeddings", None)
     return int(limit) if limit else 1 << 30
 
