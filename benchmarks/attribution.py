@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from sightline.infer.relevance import Asked, Method, integrated_gradients
+from sightline.infer.relevance import Asked, Method, integrated_gradients, log_odds
 from sightline.model.packed import band
 
 NAME = "sightline_heard"
@@ -63,8 +63,6 @@ def attention(asked: Asked) -> tuple[list[Tensor], list[Tensor]]:
     with _listening(language), torch.enable_grad():
         embeddings = asked.embeddings.detach().requires_grad_()
         output = language(inputs_embeds=embeddings, logits_to_keep=asked.before, use_cache=False, heard=heard)
-        from sightline.infer.relevance import log_odds
-
         score = log_odds(output.logits.float(), asked.tokens).sum()
         gradients = torch.autograd.grad(score, heard)
     return [weights[0].detach() for weights in heard], [gradient[0] for gradient in gradients]
@@ -104,15 +102,6 @@ def attention_gradient_all(asked: Asked) -> Tensor:
     return sum((w * g).relu().mean(0)[text][:, asked.places].sum(0) for w, g in pairs)  # type: ignore[return-value]
 
 
-def attention_gradient_signed(asked: Asked) -> Tensor:
-    """Without the relu per head and row: what all text rows take from each place, positive part of the sum."""
-    pairs = zip(*attention(asked), strict=True)
-    text = torch.ones(asked.embeddings.shape[1], dtype=torch.bool)
-    text[asked.places] = False
-    found: Tensor = sum((w * g).sum(0)[text][:, asked.places].sum(0) for w, g in pairs)  # type: ignore[assignment]
-    return found.relu()
-
-
 def chefer(asked: Asked) -> Tensor:
     """Chefer et al. 2021, equations 5 and 6: relevance rolled through the layers' positive weight times gradient."""
     relevance = torch.eye(asked.embeddings.shape[1])
@@ -122,25 +111,40 @@ def chefer(asked: Asked) -> Tensor:
 
 
 def gradient(asked: Asked, *, reduce: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The score's gradient with respect to the features, and the features, reduced to a number each."""
     features = asked.features[None].detach().requires_grad_()
     with torch.enable_grad():
         (found,) = torch.autograd.grad(asked.score(features).sum(), features)
     return reduce(found[0].float(), asked.features.float())
 
 
-def occlusion(asked: Asked, *, window: int, base: str = "blank", rows: int = 64, insert: bool = False) -> Tensor:
-    """How far the score falls when a window of patches is blank, averaged over the windows that a patch is in."""
-    side = round(len(asked.places) ** 0.5)
-    hidden = windows(side, window)
-    features = asked.features
-    empty = {"blank": asked.blank, "mean": features.mean(0, keepdim=True).expand_as(features)}[base]
-    with torch.no_grad():
-        scores = torch.cat(
-            [asked.score(torch.where(part[..., None] ^ insert, empty, features)) for part in hidden.split(rows)]
-        )
-        whole = asked.score((empty if insert else features)[None])
-    fall = (scores - whole) if insert else (whole - scores)
-    return (fall[:, None] * hidden).sum(0) / hidden.sum(0)
+def blank(asked: Asked) -> Tensor:
+    """[M, D], what a picture all of mean color would have in these places."""
+    model = asked.model
+    side = model.vision.image_size
+    found = model.connector(model.vision(torch.zeros(1, 3, side, side, device=asked.places.device)))
+    return found.expand(asked.pictures, -1, -1).flatten(0, 1).to(asked.embeddings.dtype)
+
+
+def gradients_from_blank(asked: Asked, *, steps: int) -> Tensor:
+    return integrated_gradients(asked, steps=steps, start=blank(asked))
+
+
+def occlusion(
+    asked: Asked, *, window: int, empty: Callable[[Asked], Tensor] = blank, insert: bool = False, rows: int = 64
+) -> Tensor:
+    """How far the score falls when a window of patches is empty, averaged over the windows that a patch is in.
+
+    Args:
+        insert: how far it rises when all is empty but the window.
+    """
+    hidden = windows(round(len(asked.places) ** 0.5), window)
+    features, nothing = asked.features, empty(asked)
+    parts = [torch.where(part[..., None] ^ insert, nothing, features) for part in hidden.split(rows)]
+    scores = torch.cat([asked.score(part) for part in parts])
+    whole = asked.score((nothing if insert else features)[None])
+    change = (scores - whole) if insert else (whole - scores)
+    return (change[:, None] * hidden).sum(0) / hidden.sum(0)
 
 
 def windows(side: int, window: int) -> Tensor:
@@ -154,48 +158,23 @@ def windows(side: int, window: int) -> Tensor:
     return torch.stack(found)
 
 
-def both_ways(asked: Asked, *, window: int) -> Tensor:
-    return occlusion(asked, window=window) + occlusion(asked, window=window, insert=True)
-
-
-def mean_base(asked: Asked, *, steps: int) -> Tensor:
-    from dataclasses import replace
-
-    mean = asked.features.mean(0, keepdim=True).expand_as(asked.features)
-    return integrated_gradients(replace(asked, blank=mean), steps=steps)
-
-
-def relu(method: Method) -> Method:
-    return lambda asked: method(asked).relu()
-
-
-def absolute(method: Method) -> Method:
-    return lambda asked: method(asked).abs()
-
-
 METHODS: dict[str, Method] = {
     "attention, last layer": last_attention,
     "attention": plain_attention,
     "attention rollout": attention_rollout,
     "attention x gradient": attention_gradient,
-    "attention x gradient, all": attention_gradient_all,
-    "attention x gradient, signed": attention_gradient_signed,
-    "chefer": chefer,
-    "gradient norm": partial(gradient, reduce=lambda g, x: g.norm(dim=-1)),
-    "gradient x feature, abs": partial(gradient, reduce=lambda g, x: (g * x).sum(-1).abs()),
-    "gradient x feature, relu": partial(gradient, reduce=lambda g, x: (g * x).sum(-1).relu()),
-    "ig 1 relu": relu(partial(integrated_gradients, steps=1)),
-    "ig 4 relu": relu(partial(integrated_gradients, steps=4)),
-    "ig 8 relu": relu(partial(integrated_gradients, steps=8)),
-    "ig 32 relu": relu(partial(integrated_gradients, steps=32)),
-    "ig 8 abs": absolute(partial(integrated_gradients, steps=8)),
-    "ig 8 mean relu": relu(partial(mean_base, steps=8)),
-    "occlusion 1": relu(partial(occlusion, window=1)),
-    "occlusion 2": relu(partial(occlusion, window=2)),
-    "occlusion 3": relu(partial(occlusion, window=3)),
-    "occlusion 2 abs": absolute(partial(occlusion, window=2)),
-    "occlusion 2 mean": relu(partial(occlusion, window=2, base="mean")),
-    "insertion 2": relu(partial(occlusion, window=2, insert=True)),
-    "insertion 3": relu(partial(occlusion, window=3, insert=True)),
-    "both 2": relu(partial(both_ways, window=2)),
+    "attention x gradient, all rows": attention_gradient_all,
+    "attention x gradient, rolled out": chefer,
+    "gradient norm": partial(gradient, reduce=lambda gradient, feature: gradient.norm(dim=-1)),
+    "gradient x feature": partial(gradient, reduce=lambda gradient, feature: (gradient * feature).sum(-1)),
+    "integrated gradients from blank, 1": partial(gradients_from_blank, steps=1),
+    "integrated gradients from blank, 4": partial(gradients_from_blank, steps=4),
+    "integrated gradients from blank, 8": partial(gradients_from_blank, steps=8),
+    "integrated gradients, 1": partial(integrated_gradients, steps=1),
+    "integrated gradients, 8": partial(integrated_gradients, steps=8),
+    "occlusion, 1 x 1": partial(occlusion, window=1),
+    "occlusion, 2 x 2": partial(occlusion, window=2),
+    "occlusion, 3 x 3": partial(occlusion, window=3),
+    "occlusion by means, 2 x 2": partial(occlusion, window=2, empty=lambda asked: asked.means),
+    "insertion, 2 x 2": partial(occlusion, window=2, insert=True),
 }

@@ -49,12 +49,29 @@ def test_integrated_gradients_of_a_sum_are_its_terms(steps: int) -> None:
         model=SimpleNamespace(language=Summing(weight)),  # type: ignore[arg-type]
         embeddings=embeddings,
         places=places,
-        blank=blank,
+        pictures=1,
         before=torch.tensor([5]),
         tokens=torch.tensor([1]),
     )
-    terms = (embeddings[0, places] - blank) @ (weight[:, 1] - weight[:, 0])
-    torch.testing.assert_close(integrated_gradients(asked, steps=steps, rows=2), terms)
+    difference = weight[:, 1] - weight[:, 0]
+    features = embeddings[0, places]
+    found = integrated_gradients(asked, steps=steps, start=blank)
+    torch.testing.assert_close(found, (features - blank) @ difference)
+    torch.testing.assert_close(integrated_gradients(asked, steps=steps), (features - features.mean(0)) @ difference)
+
+
+def test_a_picture_is_compared_with_its_own_mean() -> None:
+    embeddings = torch.tensor([[[0.0], [1], [3], [0], [10], [20]]])
+    asked = Asked(
+        model=SimpleNamespace(),  # type: ignore[arg-type]
+        embeddings=embeddings,
+        places=torch.tensor([1, 2, 4, 5]),
+        pictures=2,
+        before=torch.tensor([5]),
+        tokens=torch.tensor([1]),
+    )
+    assert asked.features.flatten().tolist() == [1, 3, 10, 20]
+    assert asked.means.flatten().tolist() == [2, 2, 15, 15]
 
 
 @pytest.mark.parametrize("language", ["llama", "gemma2"])
@@ -65,16 +82,15 @@ def test_integrated_gradients_add_up_to_the_difference_that_the_pictures_make(la
     places = (ids[0] == model.image_token_id).nonzero()[:, 0]
     with torch.no_grad():
         embeddings = model.embed(ids, tiny_pixels(1))
-        blank = model.embed(ids, torch.zeros_like(tiny_pixels(1)))[0, places]
         asked = Asked(
             model=model,
             embeddings=embeddings,
             places=places,
-            blank=blank,
+            pictures=1,
             before=torch.tensor([18, 19]),
             tokens=torch.tensor([8, 3]),
         )
-        difference = asked.score(embeddings[:, places]) - asked.score(blank[None])
+        difference = asked.score(embeddings[:, places]) - asked.score(asked.means[None])
     found = integrated_gradients(asked, steps=64)
     assert abs(float(difference)) > 0.01
     torch.testing.assert_close(found.sum(), difference[0], rtol=0.02, atol=1e-3)

@@ -139,20 +139,24 @@ class Word:
 
 
 def words_of(answer: Sequence[int], stop: StopRule) -> list[Word]:
-    """The words of an answer's ids, as `split` finds them. A token that is part of two belongs to both."""
-    text = ""
-    spans: list[tuple[int, int]] = []
+    """The words of an answer's ids, as `split` finds them, without what ended it. A token may belong to two of them."""
     shown = AnswerText(stop)
-    begun = 0  # where what the tokens since then have not shown yet will stand
+    text = ""
+    ends: list[int] = []  # how much of the text there is with each token
     for token in answer:
-        text += shown.push(token)
-        spans.append((begun, len(text)))
-        begun = len(text)
+        new = shown.push(token)
+        if shown.over and not new:
+            break
+        text += new
+        ends.append(len(text))
     text += shown.finish()
+    starts, end = [0, *ends], len(text)
+    for place in reversed(range(len(ends))):  # what shows nothing by itself begins a character that others end
+        ends[place] = end = end if ends[place] == starts[place] else ends[place]
     found = []
     for word in re.finditer(r"\S+", text):
-        tokens = tuple(place for place, (start, end) in enumerate(spans) if start < word.end() and end > word.start())
-        found.append(Word(text=word.group(), tokens=tokens))
+        tokens = [place for place, end in enumerate(ends) if starts[place] < word.end() and end > word.start()]
+        found.append(Word(text=word.group(), tokens=tuple(tokens)))
     return found
 
 
@@ -176,19 +180,15 @@ def _asked(
     places: Sequence[int],
     pictures: Sequence[Image.Image],
 ) -> Asked:
-    """The conversation as the language model takes it, with its pictures and with blank ones: all mean color."""
+    """The conversation as the language model takes it, up to the last of `places`."""
     device = next(model.parameters()).device
-    pixels = processor.pixels(pictures)
-    seen = model.vision(torch.cat([pixels, torch.zeros_like(pixels[:1])]).to(device))
     row = torch.tensor([ids], device=device)
-    images = (row[0] == model.image_token_id).nonzero()[:, 0]
-    blank = model.embed(row, None, features=seen[-1:].expand(len(pictures), -1, -1))
     explained = torch.tensor(places, device=device)
     return Asked(
         model=model,
-        embeddings=model.embed(row, None, features=seen[:-1]),
-        places=images,
-        blank=blank[0, images],
+        embeddings=model.embed(row, processor.pixels(pictures).to(device)),
+        places=(row[0] == model.image_token_id).nonzero()[:, 0],
+        pictures=len(pictures),
         before=explained - 1,
         tokens=row[0, explained],
     )

@@ -5,7 +5,7 @@ one number per feature. Weights, hooks and settings of the model are left alone,
 text, nor where in a picture a feature lies.
 
 What is explained is the log-odds of the tokens, the sum of log(p / (1 - p)): unlike log p, it does not go flat where
-the model is sure. What a feature is compared with is the feature of a blank picture at the same place.
+the model is sure. What a feature is compared with is the mean of its picture's: the same picture with nothing anywhere.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sightline.model.vlm import VisionLanguageModel
 
 STEPS = 8
 """Points of the path that gradients are taken at."""
-ROWS = 8
-"""Rows that go through the language model at once."""
+POSITIONS = 1024
+"""That go through the language model at once, in as many rows as they make: a pass keeps what gradients need."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +31,7 @@ class Asked:
     Attributes:
         embeddings: [1, T, D], of the conversation up to the last of these tokens.
         places: int64[M], the positions of the pictures' features.
-        blank: [M, D], what would stand at these positions if the pictures were blank.
+        pictures: how many pictures these are of, one after the other.
         before: int64[n], the positions that the tokens follow.
         tokens: int64[n].
     """
@@ -39,7 +39,7 @@ class Asked:
     model: VisionLanguageModel
     embeddings: Tensor
     places: Tensor
-    blank: Tensor
+    pictures: int
     before: Tensor
     tokens: Tensor
 
@@ -47,6 +47,12 @@ class Asked:
     def features(self) -> Tensor:
         """[M, D], those of the pictures as they are."""
         return self.embeddings[0, self.places]
+
+    @property
+    def means(self) -> Tensor:
+        """[M, D], in each place the mean of its picture's features."""
+        found = self.features.unflatten(0, (self.pictures, -1))
+        return found.mean(1, keepdim=True).expand_as(found).flatten(0, 1)
 
     def score(self, features: Tensor) -> Tensor:
         """The log-odds of the tokens with other features [B, M, D] in the pictures' places: float32[B]."""
@@ -56,7 +62,7 @@ class Asked:
 
 
 Method = Callable[[Asked], Tensor]
-"""From a question to float32[M], not negative."""
+"""From a question to float32[M]; what is negative speaks against the tokens."""
 
 
 def log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -66,16 +72,20 @@ def log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
     return chosen - logits.scatter(-1, index, -torch.inf).logsumexp(-1)
 
 
-def integrated_gradients(asked: Asked, *, steps: int = STEPS, rows: int = ROWS) -> Tensor:
-    """What each feature adds on the way from the blank picture to the one shown (Sundararajan et al. 2017, section 3).
+def integrated_gradients(asked: Asked, *, steps: int = STEPS, start: Tensor | None = None) -> Tensor:
+    """What each feature adds on the straight way to the picture as it is (Sundararajan et al. 2017, section 3).
 
     The integral is taken by the midpoint rule. Signed: the sum is close to the difference of the two scores.
+
+    Args:
+        start: [M, D], the features that the way begins with; the means if not given.
     """
-    way = (asked.features - asked.blank).detach()
+    start = (asked.means if start is None else start).detach()
+    way = asked.features.detach() - start
     total = torch.zeros_like(way, dtype=torch.float32)
-    points = (torch.arange(steps, device=way.device) + 0.5) / steps
-    for share in points.to(way.dtype).split(rows):
-        features = (asked.blank + share[:, None, None] * way).detach().requires_grad_()
+    shares = ((torch.arange(steps, device=way.device) + 0.5) / steps).to(way.dtype)
+    for some in shares.split(max(1, POSITIONS // asked.embeddings.shape[1])):
+        features = (start + some[:, None, None] * way).requires_grad_()
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(asked.score(features).sum(), features)
         total += gradient.float().sum(0)
