@@ -122,7 +122,7 @@ def blank(asked: Asked) -> Tensor:
     """[M, D], what a picture all of mean color would have in these places."""
     model = asked.model
     side = model.vision.image_size
-    found = model.connector(model.vision(torch.zeros(1, 3, side, side, device=asked.places.device)))
+    found: Tensor = model.connector(model.vision(torch.zeros(1, 3, side, side, device=asked.places.device)))
     return found.expand(asked.pictures, -1, -1).flatten(0, 1).to(asked.embeddings.dtype)
 
 
@@ -140,7 +140,7 @@ def occlusion(
     """
     hidden = windows(round(len(asked.places) ** 0.5), window)
     features, nothing = asked.features, empty(asked)
-    parts = [torch.where(part[..., None] ^ insert, nothing, features) for part in hidden.split(rows)]
+    parts = [torch.where(part[..., None] ^ insert, nothing, features) for part in torch.split(hidden, rows)]
     scores = torch.cat([asked.score(part) for part in parts])
     whole = asked.score((nothing if insert else features)[None])
     change = (scores - whole) if insert else (whole - scores)

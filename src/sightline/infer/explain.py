@@ -75,7 +75,7 @@ def _along(start: float, end: float, count: int, *, cells: int) -> npt.NDArray[n
     """float[count, cells]: with what weights the values of a row of cells make up those of points from start to end."""
     points = start + (np.arange(count) + 0.5) / count * (end - start)
     places = np.clip(points - 0.5, 0, cells - 1)
-    weights = np.clip(1 - np.abs(places[:, None] - np.arange(cells)), 0, None)
+    weights: npt.NDArray[np.float64] = np.clip(1 - np.abs(places[:, None] - np.arange(cells)), 0, None)
     weights[(points < 0) | (points > cells)] = 0
     return weights
 

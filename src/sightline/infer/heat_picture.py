@@ -47,7 +47,8 @@ def heated(picture: Image.Image, heat: Grid) -> npt.NDArray[np.uint8]:
     grey = np.asarray(picture.convert("L"), np.float32)[..., None] / 255
     share = OPACITY * np.sqrt(heat)[..., None]
     mixed = (1 - share) * grey + share * colormaps[COLORS](heat)[..., :3]
-    return (mixed * 255).round().astype(np.uint8)
+    levels: npt.NDArray[np.uint8] = (mixed * 255).round().astype(np.uint8)
+    return levels
 
 
 def draw(pictures: Sequence[Image.Image], heats: Sequence[Heat], *, question: str, answer: str) -> bytes:

@@ -51,7 +51,7 @@ class Asked:
     @property
     def means(self) -> Tensor:
         """[M, D], in each place the mean of its picture's features."""
-        found = self.features.unflatten(0, (self.pictures, -1))
+        found = self.features.view(self.pictures, -1, self.features.shape[-1])
         return found.mean(1, keepdim=True).expand_as(found).flatten(0, 1)
 
     def score(self, features: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def integrated_gradients(asked: Asked, *, steps: int = STEPS, start: Tensor | No
     way = asked.features.detach() - start
     total = torch.zeros_like(way, dtype=torch.float32)
     shares = ((torch.arange(steps, device=way.device) + 0.5) / steps).to(way.dtype)
-    for some in shares.split(max(1, POSITIONS // asked.embeddings.shape[1])):
+    for some in torch.split(shares, max(1, POSITIONS // asked.embeddings.shape[1])):
         features = (start + some[:, None, None] * way).requires_grad_()
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(asked.score(features).sum(), features)
