@@ -80,6 +80,21 @@ def _along(start: float, end: float, count: int, *, cells: int) -> npt.NDArray[n
     return weights
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """Which tokens are explained.
+
+    Attributes:
+        ids: the conversation up to the last of them.
+        places: theirs among `ids`, rising.
+        words: that they spell.
+    """
+
+    ids: list[int]
+    places: list[int]
+    words: tuple[str, ...]
+
+
 def explain(
     model: VisionLanguageModel,
     processor: Processor,
@@ -91,20 +106,27 @@ def explain(
     words: slice | None = None,
     method: Method = integrated_gradients,
 ) -> list[Heat]:
-    """One `Heat` per picture, in the order of `pictures`.
+    """One `Heat` per picture, in the order of `pictures`. See `told` and `look`."""
+    if not pictures:
+        raise ConfigError("the conversation has no picture: there is nothing to look at")
+    asked = told(processor, turns, answer, system=system, words=words)
+    return look(model, processor, asked, pictures, method=method)
+
+
+def told(
+    processor: Processor, turns: Sequence[Turn], answer: str, *, system: str | None = None, words: slice | None = None
+) -> Told:
+    """The tokens of some words of an answer.
 
     Args:
         turns: the conversation up to the question, which is the last.
-        pictures: in RGB, those that the turns refer to.
         answer: the model's, or any other: what would speak for it is asked.
         words: which of its words, as `answer.split()` counts them; all if not given.
 
     Raises:
-        ConfigError: there is no picture or no such word, or the conversation is longer than the context.
+        ConfigError: there is no such word.
         DataError: the template has no form for the turns.
     """
-    if not pictures:
-        raise ConfigError("the conversation has no picture: there is nothing to look at")
     prompt = processor.prompt(turns, system=system)
     replied = _whole(processor, turns, answer, system)[len(prompt) :]
     found = words_of(replied, stop_rule(processor))
@@ -113,19 +135,33 @@ def explain(
         raise ConfigError(f"words: none of the answer's {len(found)} are chosen; name at least one")
     places = sorted({len(prompt) + place for word in chosen for place in word.tokens})
     ids = [*prompt, *replied][: places[-1] + 1]
-    if len(ids) > context_of(model):
-        raise ConfigError(f"the conversation takes {len(ids)} positions, the language model has {context_of(model)}")
+    return Told(ids=ids, places=places, words=tuple(word.text for word in chosen))
+
+
+def look(
+    model: VisionLanguageModel,
+    processor: Processor,
+    asked: Told,
+    pictures: Sequence[Image.Image],
+    *,
+    method: Method = integrated_gradients,
+) -> list[Heat]:
+    """Where what speaks for the tokens is; `pictures` are in RGB, those that the conversation refers to.
+
+    Raises:
+        ConfigError: the conversation is longer than the context.
+    """
+    if len(asked.ids) > context_of(model):
+        raise ConfigError(
+            f"the conversation takes {len(asked.ids)} positions, the language model has {context_of(model)}"
+        )
     with _at_rest(model):
-        relevance = method(_asked(model, processor, ids, places, pictures)).clamp_min(0).float().cpu()
+        relevance = method(_asked(model, processor, asked, pictures)).clamp_min(0).float().cpu()
     side = model.vision.image_size // model.vision.patch_size
     maps = relevance.view(len(pictures), -1)[:, -(side * side) :].reshape(-1, side, side)
     maps = maps / maps.max().clamp_min(torch.finfo(torch.float32).tiny)
     return [
-        Heat(
-            grid=grid.numpy(),
-            box=_scaled(processor.transform.frame(*picture.size), side),
-            words=tuple(word.text for word in chosen),
-        )
+        Heat(grid=grid.numpy(), box=_scaled(processor.transform.frame(*picture.size), side), words=asked.words)
         for grid, picture in zip(maps, pictures, strict=True)
     ]
 
@@ -173,17 +209,11 @@ def _whole(processor: Processor, turns: Sequence[Turn], answer: str, system: str
     return [token for piece in processor.pieces(conversation) for token in piece.ids]
 
 
-def _asked(
-    model: VisionLanguageModel,
-    processor: Processor,
-    ids: Sequence[int],
-    places: Sequence[int],
-    pictures: Sequence[Image.Image],
-) -> Asked:
-    """The conversation as the language model takes it, up to the last of `places`."""
+def _asked(model: VisionLanguageModel, processor: Processor, asked: Told, pictures: Sequence[Image.Image]) -> Asked:
+    """The conversation as the language model takes it."""
     device = next(model.parameters()).device
-    row = torch.tensor([ids], device=device)
-    explained = torch.tensor(places, device=device)
+    row = torch.tensor([asked.ids], device=device)
+    explained = torch.tensor(asked.places, device=device)
     return Asked(
         model=model,
         embeddings=model.embed(row, processor.pixels(pictures).to(device)),
