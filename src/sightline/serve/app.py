@@ -18,6 +18,7 @@ from sightline.serve.feedback import Collection, Judgement
 from sightline.serve.figures import render
 from sightline.serve.guard import Door, Guard, refused
 from sightline.serve.limits import BODY_BYTES, MESSAGES, MOST_TOKENS, PICTURE_BYTES, PICTURES
+from sightline.serve.looking import explain
 from sightline.serve.openapi import document
 from sightline.serve.page import page_files, page_routes
 from sightline.serve.prepare import checked_words, conversation
@@ -39,6 +40,7 @@ def build_app(service: Service, *, door: Door, collection: Collection | None = N
     files = page_files()
     routes = [
         Route("/v1/chat/completions", complete, methods=["POST"]),
+        Route("/v1/explain", explain, methods=["POST"]),
         Route("/v1/models", list_models, methods=["GET"]),
         Route("/v1/models/{model:path}", one_model, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
@@ -125,6 +127,7 @@ def _entry(served: Served, request: Request) -> dict[str, object]:
         "card": served.card,
         "context": served.engine.context,
         "limits": LIMITS,
+        "explain": True,
         "collect": request.app.state.collection is not None,
     }
 

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from sightline import __version__
 from sightline.serve.refusals import REFUSALS
-from sightline.serve.schema import ChatRequest, Closed, FeedbackRequest
+from sightline.serve.schema import ChatRequest, Closed, ExplainRequest, FeedbackRequest
 
 _ERROR = {
     "type": "object",
@@ -73,6 +73,7 @@ _MODEL = {
         "card": {"type": "object"},
         "context": _COUNT,
         "limits": {"type": "object"},
+        "explain": {"type": "boolean"},
         "collect": {"type": "boolean"},
     },
 }
@@ -86,12 +87,23 @@ _HEALTH = {
     "required": ["status", "models"],
     "properties": {"status": {"type": "string"}, "models": {"type": "object"}},
 }
+_ROWS = {"type": "array", "items": {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}}}
+_HEAT = {
+    "type": "object",
+    "required": ["width", "height", "heat", "words"],
+    "properties": {
+        "width": {"type": "integer", "minimum": 1},
+        "height": {"type": "integer", "minimum": 1},
+        "heat": {"type": "array", "items": _ROWS},
+        "words": {"type": "array", "items": {"type": "string"}},
+    },
+}
 _KEPT = {"type": "object", "required": ["kept"], "properties": {"kept": {"type": "boolean"}}}
 
 
 def document(*, keyed: bool, collects: bool) -> dict[str, Any]:
     """OpenAPI 3.1."""
-    kinds: list[type[Closed]] = [ChatRequest, FeedbackRequest] if collects else [ChatRequest]
+    kinds: list[type[Closed]] = [ChatRequest, ExplainRequest, *([FeedbackRequest] if collects else [])]
     found, definitions = models_json_schema(
         [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
     )
@@ -100,6 +112,7 @@ def document(*, keyed: bool, collects: bool) -> dict[str, Any]:
         "/v1/chat/completions": {
             "post": _posts("complete", "Answer a conversation.", found[ChatRequest, "validation"], _COMPLETION, stream)
         },
+        "/v1/explain": {"post": _posts("explain", "Where it looked.", found[ExplainRequest, "validation"], _HEAT, {})},
         "/v1/models": {"get": _gets("listModels", "What is served.", _MODELS)},
         "/v1/models/{model}": {"get": _gets("oneModel", "One of them.", _MODEL, errors=(404,)) | _NAMED},
         "/health": {"get": _gets("health", "Whether the engines step.", _HEALTH) | {"security": []}},

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sightline.data.processor import Processor
 from sightline.data.sample import ImageRef, Turn, canonical_content
 from sightline.data.values import checked_text
 from sightline.errors import ConfigError, DataError
+from sightline.infer.explain import Told, told
 from sightline.serve.limits import CHARACTERS_PER_POSITION, PICTURES
 from sightline.serve.pictures import Fetch, picture_at
 from sightline.serve.refusals import Refusal
@@ -122,8 +124,7 @@ class Preparer:
         Raises:
             Refusal: with the reason, and the parameter.
         """
-        if talk.characters > CHARACTERS_PER_POSITION * self._context:
-            raise Refusal("context_length_exceeded", param="messages")
+        self._check(talk.characters)
         try:
             with self._tokenizer:
                 ids = self._processor.prompt(talk.turns, system=talk.system)
@@ -134,9 +135,30 @@ class Preparer:
         pixels = torch.cat([self._processor.pixels([]), *(self._pixels(*address) for address in talk.addresses)])
         return Prepared(ids=ids, pixels=pixels, pictures=picture_keys(pixels))
 
+    def told(self, talk: Conversation, answer: str) -> tuple[Told, list[Image.Image]]:
+        """An answer that is to be explained, and the pictures at their full size. `Refusal` as above."""
+        self._check(talk.characters + len(answer))
+        try:
+            with self._tokenizer:
+                asked = told(self._processor, talk.turns, answer, system=talk.system)
+        except DataError:
+            raise Refusal("unsupported_conversation", param="messages") from None
+        except ConfigError:
+            raise Refusal("nothing_to_explain", param="answer") from None
+        if len(asked.ids) > self._context:
+            raise Refusal("context_length_exceeded", param="messages")
+        return asked, [self._picture(*address) for address in talk.addresses]
+
+    def _check(self, characters: int) -> None:
+        if characters > CHARACTERS_PER_POSITION * self._context:
+            raise Refusal("context_length_exceeded", param="messages")
+
     def _pixels(self, address: str, where: str) -> Tensor:
         """float32[1, 3, H, W]; one picture at a time is held at its full size."""
+        return self._processor.pixels([self._picture(address, where)])
+
+    def _picture(self, address: str, where: str) -> Image.Image:
         try:
-            return self._processor.pixels([picture_at(address, fetch=self._fetch)])
+            return picture_at(address, fetch=self._fetch)
         except Refusal as refusal:
             raise Refusal(refusal.code, param=where) from None

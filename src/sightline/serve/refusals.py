@@ -44,6 +44,7 @@ REFUSALS: dict[str, tuple[int, str]] = PICTURE_REASONS | {
         400,
         f"longer than the model's context, or than {CHARACTERS_PER_POSITION} characters a position: shorten it",
     ),
+    "nothing_to_explain": (400, "the conversation has no picture, or the answer no words"),
     "feedback_not_usable": (
         400,
         "LLaVA's format cannot hold it: <image> is typed beside pictures, or an answer is blank",

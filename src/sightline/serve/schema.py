@@ -161,6 +161,14 @@ class ChatRequest(Closed):
     store: bool | None = None
 
 
+class ExplainRequest(Closed):
+    """`POST /v1/explain`: where in the pictures is what speaks for this answer."""
+
+    model: ModelName
+    messages: Messages
+    answer: Annotated[str, Field(min_length=1, max_length=65_536)]
+
+
 class FeedbackRequest(Closed):
     """`POST /v1/feedback`: what somebody thinks of an answer to a conversation, and what it should have been."""
 
