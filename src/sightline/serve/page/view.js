@@ -1,0 +1,265 @@
+// From conversations to elements.
+//
+// Comes in: plain objects (see app.js for their shape) and `acts`, what the buttons do. Goes out: elements, new ones
+// each time. Text that people or models wrote becomes text nodes here, or passes through markdown.js; no markup is
+// ever put together from strings.
+
+import { render } from "./markdown.js";
+import { shownAddress } from "./pictures.js";
+
+/** `el("button.plain", { type: "button", onclick }, "Copy")`: an element with properties, listeners and children. */
+export function el(name, properties = {}, ...children) {
+  const [tag, ...classes] = name.split(".");
+  const node = document.createElement(tag);
+  node.classList.add(...classes);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key in node) node[key] = value;
+    else node.setAttribute(key, value);
+  }
+  node.append(...children.filter((child) => child != null && child !== false));
+  return node;
+}
+
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(document.createElementNS(svg.namespaceURI, "use"));
+  svg.firstChild.setAttribute("href", `#${name}`);
+  return svg;
+}
+
+/** A small button with an icon. `act` names it, so that the focus finds it again when its surroundings are new. */
+const tool = (act, label, onclick, more = {}) =>
+  el("button.tool", { type: "button", title: label, "aria-label": label, "data-act": act, onclick, ...more }, icon(act));
+
+export const shownAnswer = (column) => column.tries[column.shown];
+
+// ---- Pictures
+
+const described = (picture, number) => `Picture ${number + 1}: ${picture.alt ?? picture.name}`;
+
+export const pictureList = (pictures, remove = null) =>
+  pictures.map((picture, number) =>
+    el("li", {},
+      el("img", { src: shownAddress(picture.blob), alt: described(picture, number), title: picture.name }),
+      remove && el("button.remove", {
+        type: "button", "aria-label": `Remove picture ${number + 1}`, onclick: () => remove(number),
+      }, icon("cross"))));
+
+/** The picture, dark but where the model looked. `heat`: one number for each patch, row by row, 0 or more. */
+function heatView(picture, number, heat, width, height) {
+  const canvas = el("canvas", { width, height, "aria-hidden": "true" });
+  const context = canvas.getContext("2d");
+  const shade = context.createImageData(width, height);
+  const hottest = Math.max(...heat) || 1;
+  heat.forEach((value, patch) => {
+    shade.data[4 * patch + 3] = Math.round(215 * (1 - value / hottest));
+  });
+  context.putImageData(shade, 0, 0); // one pixel for each patch: the style sheet enlarges it, and smooths in doing so
+  return el("div.heat", {}, el("img", { src: shownAddress(picture.blob), alt: described(picture, number) }), canvas);
+}
+
+// ---- One question and its answers
+
+export function exchangeView(exchange, place, acts) {
+  return el("article.exchange", {},
+    askedView(exchange, acts),
+    el(`div.columns.of-${exchange.columns.length}`, {},
+      ...exchange.columns.map((column) => columnView(exchange, column, place, acts))));
+}
+
+function askedView(exchange, acts) {
+  return el("div.asked", {},
+    el("h2.aside", {}, "Question"),
+    exchange.pictures.length > 0 && el("ul.pictures", {}, ...pictureList(exchange.pictures)),
+    exchange.text && el("p.words", { dir: "auto" }, exchange.text),
+    el("div.tools", {},
+      tool("pencil", "Edit the question", (event) => edit(event.target.closest(".asked"), exchange, acts)),
+      exchange.text && tool("copy", "Copy the question", () => acts.copy(exchange.text))));
+}
+
+/** Puts an editor in the question's place. */
+function edit(asked, exchange, acts) {
+  const pictures = [...exchange.pictures];
+  const words = el("textarea", { value: exchange.text, rows: 3, dir: "auto", "aria-label": "Edit the question" });
+  const list = el("ul.pictures");
+  const show = () =>
+    list.replaceChildren(...pictureList(pictures, (number) => {
+      pictures.splice(number, 1);
+      show();
+      words.focus();
+    }));
+  const cancel = () => {
+    form.replaceWith(asked);
+    asked.querySelector("[data-act=pencil]").focus();
+  };
+  const later = acts.after(exchange);
+  const form = el("form.asked.editor", {
+    onsubmit: (event) => {
+      event.preventDefault();
+      if (words.value.trim() || pictures.length) acts.resend(exchange, words.value.trim(), pictures);
+    },
+    onkeydown: (event) => {
+      if (event.key === "Escape") cancel();
+      if (sends(event)) form.requestSubmit();
+    },
+  },
+    list, words,
+    el("div.row", {},
+      el("p.note", {}, later ? `Replaces this answer and ${later === 1 ? "the question" : `${later} questions`} below.` : ""),
+      el("span.gap"),
+      el("button.plain", { type: "button", onclick: cancel }, "Cancel"),
+      el("button.primary", { type: "submit" }, "Send again")));
+  show();
+  asked.replaceWith(form);
+  words.focus();
+}
+
+/** Enter, but not while a word is being composed (Chinese, Japanese, Korean) and not for a new line. */
+export function sends(event) {
+  const enter = event.key === "Enter" && event.target.tagName === "TEXTAREA";
+  if (!enter || event.shiftKey || event.isComposing) return false;
+  event.preventDefault();
+  return true;
+}
+
+function columnView(exchange, column, place, acts) {
+  const answer = shownAnswer(column);
+  const busy = answer.state === "waiting" || answer.state === "streaming";
+  const view = el("section.answer", { "aria-busy": String(busy), "data-state": answer.state },
+    el("h3", { className: place.several ? "by" : "aside" }, place.several ? column.model : "Answer"),
+    saidView(answer));
+  if (answer.finish === "length") view.append(el("p.note", {}, "Cut at its longest length; the settings can raise it."));
+  if (answer.state === "stopped") view.append(el("p.note", {}, answer.text ? "Stopped." : "Stopped before the first word."));
+  if (answer.trouble) view.append(troubleView(exchange, column, place, acts));
+  if (!busy) view.append(toolsView(exchange, column, place, acts, view));
+  faces.set(column, { view, rebuild: () => columnView(exchange, column, acts.place(exchange), acts) });
+  return view;
+}
+
+const faces = new WeakMap(); // column -> the element that shows it now
+
+function saidView(answer) {
+  const said = el("div.said", { dir: "auto" });
+  if (answer.text) said.append(render(answer.text));
+  else if (answer.state === "done") said.append(el("p.note", {}, "The model said nothing."));
+  else if (answer.waiting) said.append(el("p.note", {}, answer.waiting));
+  else if (answer.state === "waiting") said.append(el("span.dots", {}, el("i"), el("i"), el("i")));
+  return said;
+}
+
+/** Shows the words that have come since: the body alone, so that nothing else moves. */
+export function refreshWords(column) {
+  const answer = shownAnswer(column);
+  const view = faces.get(column)?.view;
+  view?.setAttribute("data-state", answer.state);
+  view?.querySelector(".said").replaceWith(saidView(answer));
+}
+
+/** Shows the column anew, with the focus where it was. */
+export function refresh(column) {
+  const face = faces.get(column);
+  if (!face?.view.isConnected) return;
+  const act = face.view.contains(document.activeElement) ? document.activeElement.dataset.act : null;
+  const old = face.view;
+  old.replaceWith(face.rebuild());
+  if (act) (faces.get(column).view.querySelector(`[data-act="${act}"]:not(:disabled)`) ?? faces.get(column).view.querySelector(".tool"))?.focus();
+}
+
+function troubleView(exchange, column, place, acts) {
+  const { kind, words } = shownAnswer(column).trouble;
+  const again = el("button.plain", { type: "button", onclick: () => acts.again(exchange, column) }, icon("again"), "Try again");
+  return el("div.trouble", {}, el("p", {}, words),
+    el("div.row", {},
+      kind === "key" && el("button.plain", { type: "button", onclick: acts.enterKey }, "Enter the key"),
+      place.last ? again : el("p.note", {}, "Not answered, so the model does not know of this question.")));
+}
+
+function toolsView(exchange, column, place, acts, view) {
+  const answer = shownAnswer(column);
+  const tools = el("div.tools");
+  if (column.tries.length > 1) {
+    tools.append(
+      tool("left", "Earlier answer", () => acts.walk(column, -1), { disabled: column.shown === 0 }),
+      el("span.count", {}, `${column.shown + 1} of ${column.tries.length}`),
+      tool("right", "Later answer", () => acts.walk(column, 1), { disabled: column.shown === column.tries.length - 1 }));
+  }
+  if (answer.text) tools.append(tool("copy", "Copy the answer", () => acts.copy(answer.text)));
+  if (place.last && !answer.trouble) tools.append(tool("again", "Answer again", () => acts.again(exchange, column)));
+  if (answer.text && place.explains && acts.picturesOf(exchange).length) {
+    tools.append(tool("eye", "Where it looked", (event) => look(event.currentTarget, exchange, column, acts, view), { "aria-expanded": "false" }));
+  }
+  if (answer.text && place.collects) tools.append(...thumbs(exchange, column, acts, view));
+  const facts = [];
+  if (answer.usage) facts.push(`${answer.usage.completion_tokens} tokens`);
+  if (answer.seconds) facts.push(`${answer.seconds.toFixed(1)} s`);
+  if (facts.length) tools.append(el("span.facts", {}, facts.join(", ")));
+  return tools;
+}
+
+// ---- Where it looked
+
+async function look(button, exchange, column, acts, view) {
+  const open = view.querySelector(".looked");
+  open?.remove();
+  button.setAttribute("aria-expanded", String(!open));
+  if (open) return;
+  const figure = el("figure.looked", {}, el("span.dots", {}, el("i"), el("i"), el("i")));
+  view.append(figure);
+  try {
+    const { width, height, heat } = await acts.explain(exchange, column);
+    const pictures = acts.picturesOf(exchange);
+    figure.replaceChildren(
+      ...heat.map((of, number) => heatView(pictures[number], number, of.flat(), width, height)),
+      el("figcaption", {}, "The brighter a place, the more it mattered to these words."));
+  } catch (error) {
+    figure.replaceChildren(el("p.trouble", {}, error.message));
+  }
+}
+
+// ---- What people think of an answer
+
+function thumbs(exchange, column, acts, view) {
+  const answer = shownAnswer(column);
+  const press = (rating) => () => {
+    view.querySelector(".judgement")?.remove();
+    view.append(judgement(rating));
+    view.querySelector(".judgement textarea")?.focus();
+    if (rating === "up") send(rating, null);
+  };
+  const show = () => {
+    for (const rating of ["up", "down"]) {
+      view.querySelector(`[data-act=${rating}]`).setAttribute("aria-pressed", String(answer.rating === rating));
+    }
+  };
+  const send = async (rating, correction) => {
+    const note = view.querySelector(".judgement .note");
+    try {
+      await acts.rate(exchange, column, rating, correction);
+      view.querySelector(".judgement").replaceChildren(el("p.note", { role: "status" }, "Thank you. Kept as training data."));
+      show();
+    } catch (error) {
+      note.textContent = error.message; // the correction stays in its field
+      note.className = "trouble";
+    }
+  };
+  const judgement = (rating) => {
+    if (rating === "up") return el("div.judgement", {}, el("p.note", { role: "status" }, "Sending."));
+    const words = el("textarea", { rows: 2, dir: "auto", value: answer.correction ?? "", "aria-label": "What should it have said?", placeholder: "What should it have said? (may stay empty)" });
+    return el("form.judgement", {
+      onsubmit: (event) => {
+        event.preventDefault();
+        send(rating, words.value.trim() || null);
+      },
+    },
+      words,
+      el("div.row", {}, el("p.note", { role: "status" }, "Kept by the server as training data."), el("span.gap"),
+        el("button.primary", { type: "submit" }, "Send")));
+  };
+  const pressed = (rating) => ({ "aria-pressed": String(answer.rating === rating) });
+  return [
+    tool("up", "A good answer", press("up"), pressed("up")),
+    tool("down", "A bad answer", press("down"), pressed("down")),
+  ];
+}
