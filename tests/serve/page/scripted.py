@@ -56,7 +56,7 @@ class Script:
     finish: str = "stop"
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "painted"}])
     key: str | None = None
-    heat: list[list[float]] = field(default_factory=list)
+    heat: list[list[list[float]]] = field(default_factory=list)
     policy: bool = True
 
     go_on: threading.Event = field(default_factory=threading.Event)

@@ -53,7 +53,7 @@ def caller(browser: Browser, server: Scripted) -> Iterator[Visitor]:
 def furnish(visitor: Visitor, server: Scripted, tmp_path: Path) -> None:
     """A conversation that shows about everything: pictures, Markdown, two columns, a heat map, a form, a failure."""
     server.script.models = TWO
-    server.script.heat = [[number / 36 for number in range(36)]] * 2
+    server.script.heat = [[[number / 6 for number in range(6)]] * 6] * 2
     server.script.pieces = [
         "# One\n\nA [link](https://elsewhere.test), `code`\n\n> quote\n\n| a |\n|---|\n| b |\n\n```\npre\n```"
     ]

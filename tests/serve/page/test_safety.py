@@ -44,8 +44,8 @@ HOSTILE = {
 }
 
 FORBIDDEN = (
-    "img, picture, script, style, svg, math, iframe, object, embed, form, input, button, video, audio, link, meta, base, "
-    "[style], [id], [name], [class], [onerror], [onload], [onfocus], [onmouseover]"
+    "img, picture, script, style, svg, math, iframe, object, embed, form, input, button, video, audio, link, meta, "
+    "base, [style], [id], [name], [class], [onerror], [onload], [onfocus], [onmouseover]"
 )
 """What no answer may bring into the page."""
 

@@ -327,7 +327,7 @@ def test_a_server_that_neither_collects_nor_explains_shows_no_buttons_for_it(vis
 
 def test_where_it_looked_lies_over_each_picture(visitor: Visitor, server: Scripted, tmp_path: Path) -> None:
     server.script.models = [{"id": "painted", "explain": True}]
-    server.script.heat = [[0.0] * 35 + [1.0], [0.5] * 36]
+    server.script.heat = [[[0.0] * 6] * 5 + [[0.0] * 5 + [1.0]], [[0.25] * 6] * 6]
     visitor.arrive().choose(painted(tmp_path, 1), painted(tmp_path, 2))
     visitor.ask("What is it?")
     visitor.settled("A red circle.")
@@ -336,7 +336,7 @@ def test_where_it_looked_lies_over_each_picture(visitor: Visitor, server: Script
     shade = "each => [...each.getContext('2d').getImageData(0, 0, 6, 6).data].filter((_, place) => place % 4 === 3)"
     first, second = (visitor.page.locator(".heat canvas").nth(number).evaluate(shade) for number in (0, 1))
     assert first == [215] * 35 + [0]  # dark but in the last patch
-    assert second == [0] * 36
+    assert second == [108] * 36
     assert server.script.explained[0]["answer"] == "A red circle."
     visitor.button("Where it looked").click()
     assert visitor.page.locator(".heat").count() == 0

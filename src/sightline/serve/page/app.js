@@ -11,7 +11,6 @@ import { describeModels, readSettings, settings, setUpSettings } from "./panels.
 import * as store from "./store.js";
 import { el, exchangeView, icon, pictureList, refresh, refreshWords, sends, shownAnswer } from "./view.js";
 
-const MAX_PICTURES = 8; // in a conversation: the server's limit, and each question goes with all that was said before
 const PATIENCE = 3; // times to ask again by ourselves when the server is full
 
 const at = (id) => document.getElementById(id);
@@ -120,19 +119,13 @@ async function patiently(question, column) {
   }
 }
 
-const pause = (milliseconds, signal) =>
-  new Promise((resolve, reject) => {
-    const stop = () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener("abort", stop);
-      resolve();
-    }, milliseconds);
-    signal.addEventListener("abort", stop, { once: true });
-    if (signal.aborted) stop();
+function pause(milliseconds, signal) {
+  signal.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
+}
 
 function spokenAnswer(column) {
   const answer = shownAnswer(column);
@@ -170,8 +163,8 @@ const say = (words) => (at("spoken").textContent = words);
 const place = (exchange) => ({
   last: exchange === current?.exchanges.at(-1),
   several: served.length > 1 || exchange.columns.length > 1,
-  explains: served.some(({ explain }) => explain),
-  collects: served.some(({ collect }) => collect),
+  explains: served.some((model) => model.explain),
+  collects: served.some((model) => model.collect),
 });
 
 function showAll() {
@@ -348,7 +341,7 @@ function submit() {
     connect();
     return;
   }
-  const conversation = current ?? { id: crypto.randomUUID(), title: text.slice(0, 80) || "A picture", updated: Date.now(), exchanges: [] };
+  const conversation = current ?? { id: `${Date.now()}-${Math.random()}`, title: text.slice(0, 80) || "A picture", updated: Date.now(), exchanges: [] };
   if (current === null) conversations.push(conversation);
   current = conversation;
   const pictures = pending;
@@ -376,8 +369,9 @@ async function addPictures(files) {
   const troubles = [];
   for (const file of files) {
     const before = current?.exchanges.reduce((sum, { pictures }) => sum + pictures.length, 0) ?? 0;
-    if (before + pending.length >= MAX_PICTURES) {
-      troubles.push(`A conversation holds ${MAX_PICTURES} pictures at most. Start a new one for more.`);
+    const most = served[0]?.limits?.pictures ?? 8; // in a conversation, since each question goes with all before it
+    if (before + pending.length >= most) {
+      troubles.push(`A conversation holds ${most} pictures at most. Start a new one for more.`);
       break;
     }
     try {

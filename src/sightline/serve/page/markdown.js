@@ -21,6 +21,10 @@ const asText = (text) => text.replace(/[&<>"']/g, (character) => SPELLED[charact
 
 const renderer = {
   html: ({ text, block }) => (block ? `<p>${asText(text.trim()).replaceAll("\n", "<br>")}</p>` : asText(text)),
+  // Inside <script> or <pre>, marked lets text pass as it is; nothing does here.
+  text(token) {
+    return token.tokens ? this.parser.parseInline(token.tokens) : asText(token.text);
+  },
   // A picture's address could carry away what was said, so it is only told.
   image: ({ href, text }) => asText(`[picture: ${text ? `${text}, ` : ""}${href}]`),
   link({ href, tokens }) {

@@ -36,7 +36,8 @@ const KINDS = { 401: "key", 429: "busy", 503: "busy" };
 
 function troubleOf(status, error, retryAfter) {
   const told = error?.message ? `The server says: ${error.message}` : `The server answered with status ${status}.`;
-  const words = WORDS[error?.code] ?? WORDS[status] ?? told;
+  const tooMany = error?.code === "invalid_value" && error.param === "messages";
+  const words = WORDS[tooMany ? "context_length_exceeded" : error?.code] ?? WORDS[status] ?? told;
   return new Trouble(KINDS[status] ?? "refused", words, retryAfter);
 }
 
@@ -76,7 +77,7 @@ async function* events(body) {
   }
 }
 
-/** What the server serves: `[{id, card, explain, collects, limits}]`, as `GET /v1/models` tells it. */
+/** What is served: `[{id, card, limits, explain, collect}]`; the last two say whether the server does that. */
 export async function models() {
   const { data } = await (await send("v1/models")).json();
   return data;

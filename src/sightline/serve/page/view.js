@@ -31,7 +31,10 @@ export function icon(name) {
 
 /** A small button with an icon. `act` names it, so that the focus finds it again when its surroundings are new. */
 const tool = (act, label, onclick, more = {}) =>
-  el("button.tool", { type: "button", title: label, "aria-label": label, "data-act": act, onclick, ...more }, icon(act));
+  el("button.tool", { type: "button", title: label, "aria-label": label, "data-act": act, onclick, ...more },
+    icon(TURNED[act] ?? act));
+
+const TURNED = { down: "up", right: "left" }; // icons that are others upside down, which the style sheet sees to
 
 export const shownAnswer = (column) => column.tries[column.shown];
 
@@ -47,16 +50,15 @@ export const pictureList = (pictures, remove = null) =>
         type: "button", "aria-label": `Remove picture ${number + 1}`, onclick: () => remove(number),
       }, icon("cross"))));
 
-/** The picture, dark but where the model looked. `heat`: one number for each patch, row by row, 0 or more. */
+/** The picture, dark but where the model looked. `heat`: over all of it, row by row, from 0 to 1. */
 function heatView(picture, number, heat, width, height) {
   const canvas = el("canvas", { width, height, "aria-hidden": "true" });
   const context = canvas.getContext("2d");
   const shade = context.createImageData(width, height);
-  const hottest = Math.max(...heat) || 1;
-  heat.forEach((value, patch) => {
-    shade.data[4 * patch + 3] = Math.round(215 * (1 - value / hottest));
+  heat.forEach((value, place) => {
+    shade.data[4 * place + 3] = 215 * (1 - Math.sqrt(value)); // the root lets weak heat be seen; 0 stays in view
   });
-  context.putImageData(shade, 0, 0); // one pixel for each patch: the style sheet enlarges it, and smooths in doing so
+  context.putImageData(shade, 0, 0); // one pixel for each number: the style sheet enlarges it, and smooths in doing so
   return el("div.heat", {}, el("img", { src: shownAddress(picture.blob), alt: described(picture, number) }), canvas);
 }
 
@@ -222,44 +224,43 @@ async function look(button, exchange, column, acts, view) {
 
 function thumbs(exchange, column, acts, view) {
   const answer = shownAnswer(column);
-  const press = (rating) => () => {
-    view.querySelector(".judgement")?.remove();
-    view.append(judgement(rating));
-    view.querySelector(".judgement textarea")?.focus();
-    if (rating === "up") send(rating, null);
-  };
-  const show = () => {
-    for (const rating of ["up", "down"]) {
-      view.querySelector(`[data-act=${rating}]`).setAttribute("aria-pressed", String(answer.rating === rating));
-    }
-  };
+  const note = el("p.note", { role: "status" });
+  const asks = "What should it have said?";
+  const words = el("textarea", { rows: 2, dir: "auto", placeholder: `${asks} (may stay empty)`, "aria-label": asks });
   const send = async (rating, correction) => {
-    const note = view.querySelector(".judgement .note");
+    note.className = "note";
+    note.textContent = "Sending.";
     try {
       await acts.rate(exchange, column, rating, correction);
-      view.querySelector(".judgement").replaceChildren(el("p.note", { role: "status" }, "Thank you. Kept as training data."));
-      show();
+      form.replaceChildren(note);
+      note.textContent = "Thank you. Kept as training data.";
+      for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.act === rating));
     } catch (error) {
-      note.textContent = error.message; // the correction stays in its field
       note.className = "trouble";
+      note.textContent = error.message; // what was typed stays in its field
     }
   };
-  const judgement = (rating) => {
-    if (rating === "up") return el("div.judgement", {}, el("p.note", { role: "status" }, "Sending."));
-    const words = el("textarea", { rows: 2, dir: "auto", value: answer.correction ?? "", "aria-label": "What should it have said?", placeholder: "What should it have said? (may stay empty)" });
-    return el("form.judgement", {
-      onsubmit: (event) => {
-        event.preventDefault();
-        send(rating, words.value.trim() || null);
-      },
+  const form = el("form.judgement", {
+    onsubmit: (event) => {
+      event.preventDefault();
+      send("down", words.value.trim() || null);
     },
-      words,
-      el("div.row", {}, el("p.note", { role: "status" }, "Kept by the server as training data."), el("span.gap"),
-        el("button.primary", { type: "submit" }, "Send")));
+  });
+  const judge = {
+    up: () => {
+      form.replaceChildren(note);
+      view.append(form);
+      send("up", null);
+    },
+    down: () => {
+      note.textContent = "The server keeps it as training data.";
+      words.value = answer.correction ?? "";
+      form.replaceChildren(words, el("div.row", {}, note, el("span.gap"), el("button.primary", {}, "Send")));
+      view.append(form);
+      words.focus();
+    },
   };
-  const pressed = (rating) => ({ "aria-pressed": String(answer.rating === rating) });
-  return [
-    tool("up", "A good answer", press("up"), pressed("up")),
-    tool("down", "A bad answer", press("down"), pressed("down")),
-  ];
+  const buttons = Object.entries({ up: "A good answer", down: "A bad answer" }).map(([rating, label]) =>
+    tool(rating, label, judge[rating], { "aria-pressed": String(answer.rating === rating) }));
+  return buttons;
 }
