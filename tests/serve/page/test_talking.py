@@ -81,7 +81,7 @@ def test_an_edited_question_replaces_what_followed(visitor: Visitor, server: Scr
     visitor.page.get_by_role("button", name="Edit the question").first.click()
     editor = visitor.page.get_by_role("textbox", name="Edit the question")
     assert editor.input_value() == "Furst"
-    visitor.expect("Replaces this answer and the question below.")
+    visitor.expect("Replaces all that follows.")
     editor.fill("First")
     editor.press("Enter")
     visitor.settled("A red circle.")
@@ -142,7 +142,7 @@ def test_a_server_that_restarts_in_mid_answer_costs_no_words(
     server.stop()
     assert "A red" in visitor.settled("The answer broke off").inner_text()
     visitor.button("Try again").click()
-    visitor.settled("The server does not answer. Your words are kept here")
+    visitor.settled("The server does not answer. Your words are kept")
     server.script.hang_up = False
     server.start()
     visitor.button("Try again").click()
@@ -163,7 +163,7 @@ def test_waiting_for_a_full_queue_can_be_stopped(visitor: Visitor, server: Scrip
     visitor.arrive().ask("Count")
     visitor.expect("Asking again in")
     visitor.field.press("Escape")
-    visitor.settled("Stopped before the first word.")
+    visitor.settled("Stopped before a word.")
     assert server.script.asked == []
 
 
@@ -266,7 +266,7 @@ def test_without_settings_the_length_is_left_to_the_server(visitor: Visitor, ser
 def test_an_answer_cut_at_its_length_says_so(visitor: Visitor, server: Scripted) -> None:
     server.script.finish = "length"
     visitor.arrive().ask("Count")
-    visitor.settled("Cut at its longest length")
+    visitor.settled("Cut at the longest answer")
 
 
 def test_the_model_card_tells_parts_parameters_template_and_recipe(visitor: Visitor, server: Scripted) -> None:
@@ -335,8 +335,8 @@ def test_where_it_looked_lies_over_each_picture(visitor: Visitor, server: Script
     visitor.expect("The brighter a place, the more it mattered")
     shade = "each => [...each.getContext('2d').getImageData(0, 0, 6, 6).data].filter((_, place) => place % 4 === 3)"
     first, second = (visitor.page.locator(".heat canvas").nth(number).evaluate(shade) for number in (0, 1))
-    assert first == [215] * 35 + [0]  # dark but in the last patch
-    assert second == [108] * 36
+    assert first == [190] * 35 + [0]  # dark but in the last patch
+    assert second == [95] * 36
     assert server.script.explained[0]["answer"] == "A red circle."
     visitor.button("Where it looked").click()
     assert visitor.page.locator(".heat").count() == 0

@@ -2,18 +2,16 @@
 //
 // A conversation is `{id, title, updated, exchanges}`. An exchange is a question `{text, pictures}` with `columns`,
 // one for each model asked: `{model, tries, shown}`, since a question can be answered again and nothing said is lost.
-// A try is `{text, state, trouble, waiting, finish, usage, seconds, rating, correction}` with a state of waiting,
-// streaming, done, stopped or failed. These objects are what is stored. view.js shows them, server.js asks.
+// A try is `{text, state}` with a state of waiting, streaming, done, stopped or failed, and in time some of `trouble,
+// waiting, finish, usage, seconds, rating, correction`. These objects are what is stored.
 
 import { dataAddress, prepare } from "./pictures.js";
 import { ask, explain, models, rate, Trouble, useKey } from "./server.js";
 import { describeModels, readSettings, settings, setUpSettings } from "./panels.js";
 import * as store from "./store.js";
-import { el, exchangeView, icon, pictureList, refresh, refreshWords, sends, shownAnswer } from "./view.js";
+import { at, el, exchangeView, icon, pictureList, refresh, refreshWords, sends, shownAnswer } from "./view.js";
 
 const PATIENCE = 3; // times to ask again by ourselves when the server is full
-
-const at = (id) => document.getElementById(id);
 
 const served = []; // the models, as GET /v1/models lists them
 const conversations = [];
@@ -24,10 +22,7 @@ let deleted = null; // the last one, until another goes
 
 // ---- Asking
 
-const newTry = () => ({
-  text: "", state: "waiting", trouble: null, waiting: null, finish: null, usage: null, seconds: null, rating: null,
-  correction: null,
-});
+const newTry = () => ({ text: "", state: "waiting" });
 
 /** What a model has said to a question, or another where it was not asked; empty where nobody said a word. */
 function answerTo(exchange, model) {
@@ -44,9 +39,10 @@ function told(conversation, exchange, model) {
 async function messagesFor(conversation, exchange, model) {
   const messages = settings.system ? [{ role: "system", content: settings.system }] : [];
   for (const each of told(conversation, exchange, model)) {
-    const pictures = each.pictures.map(async ({ blob }) => ({ type: "image_url", image_url: { url: await dataAddress(blob) } }));
-    const words = each.text ? [{ type: "text", text: each.text }] : [];
-    messages.push({ role: "user", content: [...(await Promise.all(pictures)), ...words] });
+    const content = [];
+    for (const { blob } of each.pictures) content.push({ type: "image_url", image_url: { url: await dataAddress(blob) } });
+    if (each.text) content.push({ type: "text", text: each.text });
+    messages.push({ role: "user", content });
     if (each !== exchange) messages.push({ role: "assistant", content: answerTo(each, model) });
   }
   return messages;
@@ -62,8 +58,9 @@ async function answerAll(conversation, exchange, columns) {
     if (!served.some(({ id }) => id === column.model)) column.model = served[0].id; // it is not served any more
     column.tries = column.tries.filter((earlier) => earlier.text);
     column.shown = column.tries.push(newTry()) - 1;
+    refresh(column);
   }
-  showAll();
+  showBusy();
   follow(true);
   say("Answering.");
   keep(conversation);
@@ -91,8 +88,9 @@ async function answerOne(conversation, exchange, column, signal) {
     Object.assign(answer, await patiently(question, column), { state: "done" });
   } catch (error) {
     if (signal.aborted) answer.state = "stopped";
-    else if (error instanceof Trouble) Object.assign(answer, { state: "failed", trouble: { kind: error.kind, words: error.message } });
-    else throw error;
+    else if (error instanceof Trouble) {
+      Object.assign(answer, { state: "failed", trouble: { kind: error.kind, words: error.message } });
+    } else throw error;
   } finally {
     answer.waiting = null;
     answer.seconds = (performance.now() - began) / 1000;
@@ -160,20 +158,13 @@ function follow(now = false) {
 /** For screen readers: once when an answer is whole, not for each word. */
 const say = (words) => (at("spoken").textContent = words);
 
-const place = (exchange) => ({
-  last: exchange === current?.exchanges.at(-1),
-  several: served.length > 1 || exchange.columns.length > 1,
-  explains: served.some((model) => model.explain),
-  collects: served.some((model) => model.collect),
-});
-
 function showAll() {
   const begun = current !== null;
   at("empty").hidden = begun;
   at("thread").hidden = !begun;
   at("thread-title").textContent = current?.title ?? "";
   document.title = begun ? `${current.title} – Sightline` : "Sightline";
-  at("exchanges").replaceChildren(...(current?.exchanges ?? []).map((each) => exchangeView(each, place(each), acts)));
+  at("exchanges").replaceChildren(...(current?.exchanges ?? []).map((each) => exchangeView(each, acts)));
   showShelf();
   showBusy();
 }
@@ -186,15 +177,15 @@ function showBusy() {
 }
 
 function showShelf() {
+  const buttons = () => [...at("conversations").querySelectorAll("button")];
+  const focused = buttons().indexOf(document.activeElement);
   at("conversations").replaceChildren(
     ...conversations.map((conversation) =>
       el("li", {},
-        el("button.title", {
-          type: "button", "aria-current": String(conversation === current), dir: "auto", onclick: () => open(conversation),
-        }, conversation.title),
-        el("button.tool", {
-          type: "button", "aria-label": `Delete ${conversation.title}`, title: "Delete", onclick: () => remove(conversation),
-        }, icon("cross")))));
+        el("button.title", { ariaCurrent: conversation === current, dir: "auto", onclick: () => open(conversation) },
+          conversation.title),
+        el("button.tool", { ariaLabel: `Delete ${conversation.title}`, onclick: () => remove(conversation) }, icon("cross")))));
+  buttons()[focused]?.focus();
 }
 
 function showPending() {
@@ -249,7 +240,7 @@ async function remove(conversation) {
   deleted = conversation;
   if (conversation === current) current = null;
   showAll();
-  const undo = el("button.plain", { type: "button", onclick: restore }, "Undo");
+  const undo = el("button.plain", { onclick: restore }, "Undo");
   note("Deleted. ", undo);
   undo.focus();
   await store.remove(conversation.id).catch(notKept);
@@ -267,19 +258,21 @@ async function recall() {
   } catch {
     notKept();
   }
-  for (const answer of conversations.flatMap(({ exchanges }) => exchanges.flatMap(({ columns }) => columns.flatMap(({ tries }) => tries)))) {
-    if (answer.state === "waiting" || answer.state === "streaming") {
-      Object.assign(answer, { state: "failed", waiting: null, trouble: { kind: "broken", words: "The page was closed before the answer was whole." } });
-    }
+  const trouble = { kind: "broken", words: "The page was closed before the answer was whole." };
+  const columns = conversations.flatMap(({ exchanges }) => exchanges).flatMap((exchange) => exchange.columns);
+  for (const answer of columns.flatMap(({ tries }) => tries)) {
+    if (["waiting", "streaming"].includes(answer.state)) Object.assign(answer, { state: "failed", trouble });
   }
 }
 
 // ---- What the buttons do
 
 const acts = {
-  place,
+  several: () => served.length > 1,
+  explains: () => served.some((model) => model.explain),
+  collects: () => served.some((model) => model.collect),
   after: (exchange) => current.exchanges.length - 1 - current.exchanges.indexOf(exchange),
-  picturesOf: (exchange) => told(current, exchange, exchange.columns[0].model).flatMap(({ pictures }) => pictures),
+  picturesOf: (exchange, { model }) => told(current, exchange, model).flatMap(({ pictures }) => pictures),
   enterKey: () => askForKey(),
   again: (exchange, column) => answerAll(current, exchange, [column]),
   walk(column, step) {
@@ -293,6 +286,7 @@ const acts = {
   resend(exchange, text, pictures) {
     if (busy.has(current.id)) return;
     current.exchanges.length = current.exchanges.indexOf(exchange);
+    showAll();
     question(current, text, pictures);
   },
   async explain(exchange, column) {
@@ -326,14 +320,26 @@ function chosenModels() {
 }
 
 function question(conversation, text, pictures) {
-  const columns = chosenModels().map((model) => ({ model, tries: [], shown: 0 }));
+  const columns = chosenModels().map((model) => ({ model, tries: [newTry()], shown: 0 }));
   const exchange = { text, pictures, columns };
   conversation.exchanges.push(exchange);
+  at("exchanges").append(exchangeView(exchange, acts)); // what is open above stays as it is
   at("question").focus();
-  return answerAll(conversation, exchange, columns);
+  answerAll(conversation, exchange, columns);
 }
 
-function submit() {
+/** A question to the conversation on view, or the first of a new one. */
+function begin(text, pictures) {
+  if (current === null) {
+    const title = text.slice(0, 80) || "A picture";
+    conversations.push({ id: `${Date.now()}-${Math.random()}`, title, updated: Date.now(), exchanges: [] });
+    open(conversations.at(-1));
+  }
+  question(current, text, pictures);
+}
+
+async function submit() {
+  await adding;
   const text = at("question").value.trim();
   if (!text && pending.length === 0) return;
   if (current !== null && busy.has(current.id)) return; // the words stay; Enter again when the answer is there
@@ -341,15 +347,12 @@ function submit() {
     connect();
     return;
   }
-  const conversation = current ?? { id: `${Date.now()}-${Math.random()}`, title: text.slice(0, 80) || "A picture", updated: Date.now(), exchanges: [] };
-  if (current === null) conversations.push(conversation);
-  current = conversation;
   const pictures = pending;
   pending = [];
   write("");
   showPending();
   complain();
-  question(conversation, text, pictures);
+  begin(text, pictures);
 }
 
 function write(text) {
@@ -365,7 +368,11 @@ function drafted() {
   field.style.height = `${Math.min(field.scrollHeight, 240)}px`;
 }
 
-async function addPictures(files) {
+let adding = Promise.resolve(); // until the pictures given so far are in the composer
+
+const addPictures = (files) => (adding = adding.then(() => preparePictures(files)));
+
+async function preparePictures(files) {
   const troubles = [];
   for (const file of files) {
     const before = current?.exchanges.reduce((sum, { pictures }) => sum + pictures.length, 0) ?? 0;
@@ -382,11 +389,13 @@ async function addPictures(files) {
     showPending();
   }
   complain(troubles.join(" "));
-  if (!troubles.length) say(pending.length === 1 ? "Picture added." : `${pending.length} pictures added.`);
+  if (!troubles.length) say(`Pictures to send: ${pending.length}.`);
   at("question").focus();
 }
 
 // ---- The server
+
+let seeking = null;
 
 /** Learns what is served. While the server is away, says so and looks again every few seconds. */
 async function connect() {
@@ -397,7 +406,8 @@ async function connect() {
     if (error.kind === "key") askForKey(error.message);
     else {
       complain("The server does not answer. Looking for it.");
-      setTimeout(connect, 3000);
+      clearTimeout(seeking);
+      seeking = setTimeout(connect, 3000);
     }
     return;
   }
@@ -414,7 +424,7 @@ async function connect() {
 }
 
 function askForKey(words = "The server asks for an API key.") {
-  complain(`${words} `, el("button.plain", { type: "button", onclick: () => askForKey(words) }, "Enter the key"));
+  complain(`${words} `, el("button.plain", { onclick: () => askForKey(words) }, "Enter the key"));
   at("settings").showModal();
   at("settings").querySelector("[name=key]").focus();
 }
@@ -423,7 +433,7 @@ function askForKey(words = "The server asks for an API key.") {
 
 function shelf(shown) {
   document.body.classList.toggle("shelf-open", shown);
-  at("open-shelf").setAttribute("aria-expanded", String(shown));
+  at("open-shelf").ariaExpanded = shown;
   at("main").inert = shown;
   if (shown) at("new").focus();
 }
@@ -452,7 +462,7 @@ function listen() {
   at("open-card").addEventListener("click", () => at("card").showModal());
   at("open-settings").addEventListener("click", () => at("settings").showModal());
   at("scroll").addEventListener("scroll", () => {
-    following = at("scroll").scrollHeight - at("scroll").scrollTop - at("scroll").clientHeight < 80;
+    following = at("scroll").scrollHeight - at("scroll").scrollTop - at("scroll").clientHeight < 8;
   });
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
@@ -495,17 +505,15 @@ async function showExamples() {
     ...examples.map(({ picture, alt, question: words }) =>
       el("li", {},
         el("button.example", {
-          type: "button",
           async onclick() {
             const file = await (await fetch(`examples/${picture}`)).blob();
-            pending = [{ ...(await prepare(file)), name: picture, alt }];
-            write(words);
-            submit();
+            if (served.length) begin(words, [{ ...(await prepare(file)), name: picture, alt }]);
           },
         },
-          el("img", { src: `examples/${picture}`, alt: "", width: 96, height: 96 }), el("span", {}, words)))));
+          el("img", { src: `examples/${picture}`, alt: "" }), el("span", {}, words)))));
 }
 
+for (const button of document.querySelectorAll("[data-icon]")) button.prepend(icon(button.dataset.icon));
 setUpSettings((key) => {
   useKey(key);
   connect();

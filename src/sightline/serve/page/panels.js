@@ -4,7 +4,7 @@
 // browser, and the part of them that goes with each request.
 
 import { jot, jotted } from "./store.js";
-import { el } from "./view.js";
+import { at, el } from "./view.js";
 
 // Temperature and top-p as in LLaVA's own demo (llava/serve/gradio_web_server.py).
 const DEFAULTS = { temperature: 0.2, top_p: 0.7, max_tokens: "", system: "", theme: "" };
@@ -14,12 +14,12 @@ export const settings = { ...DEFAULTS };
 /** Settings as the fields of a request; those left to the server are absent. */
 export function readSettings() {
   const { temperature, top_p, max_tokens } = settings;
-  return { temperature: Number(temperature), top_p: Number(top_p), ...(max_tokens && { max_tokens: Number(max_tokens) }) };
+  return { temperature: +temperature, top_p: +top_p, ...(max_tokens && { max_tokens: +max_tokens }) };
 }
 
 /** Brings the settings to life. `onKey` is called with an API key that was entered. */
 export function setUpSettings(onKey) {
-  const dialog = document.getElementById("settings");
+  const dialog = at("settings");
   const form = dialog.querySelector("form");
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -30,7 +30,7 @@ export function setUpSettings(onKey) {
     }
     const dark = settings.theme ? settings.theme === "dark" : systemDark.matches;
     document.documentElement.dataset.theme = settings.theme;
-    document.getElementById("theme").setAttribute("aria-pressed", String(dark));
+    at("theme").ariaPressed = dark;
   };
   const change = (changes) => {
     Object.assign(settings, changes);
@@ -47,9 +47,9 @@ export function setUpSettings(onKey) {
     key.value = "";
     show();
   });
-  document.getElementById("reset").addEventListener("click", () => change(DEFAULTS));
-  document.getElementById("theme").addEventListener("click", (event) => {
-    change({ theme: event.currentTarget.getAttribute("aria-pressed") === "true" ? "light" : "dark" });
+  at("reset").addEventListener("click", () => change(DEFAULTS));
+  at("theme").addEventListener("click", () => {
+    change({ theme: at("theme").ariaPressed === "true" ? "light" : "dark" });
   });
   systemDark.addEventListener("change", show);
 
@@ -59,22 +59,22 @@ export function setUpSettings(onKey) {
 
 // ---- Model card
 
-const count = new Intl.NumberFormat("en");
-
 /** Fills the panel with what the server tells of each model. */
 export function describeModels(models) {
-  document.getElementById("cards").replaceChildren(...models.map(({ id, card }) => modelCard(id, card ?? {})));
+  at("cards").replaceChildren(...models.map(({ id, card }) => modelCard(id, card ?? {})));
 }
 
 function modelCard(id, { parts = {}, recipe = null, ...facts }) {
   const rows = Object.entries(parts).map(([name, { parameters, source }]) =>
-    el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, source ?? ""), el("td.number", {}, count.format(parameters))));
+    el("tr", {},
+      el("th", { scope: "row" }, name), el("td", {}, source ?? ""), el("td.number", {}, parameters.toLocaleString("en"))));
   return el("section", {},
     el("h3", {}, id),
     rows.length > 0 && el("table", {},
-      el("thead", {}, el("tr", {}, ...["Part", "From", "Parameters"].map((words) => el("th", { scope: "col" }, words)))),
+      el("thead", {}, el("tr", {}, ...["Part", "From", "Parameters"].map((name) => el("th", { scope: "col" }, name)))),
       el("tbody", {}, ...rows)),
-    el("dl", {}, ...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, spelled(value))])),
+    el("dl", {}, ...Object.entries(facts).flatMap(([name, value]) =>
+      [el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, spelled(value))])),
     recipe && el("details", {}, el("summary", {}, "Recipe"), el("pre", {}, spelled(recipe))));
 }
 

@@ -1,14 +1,13 @@
-// Pictures on their way from a person to the server, and the heat that comes back.
+// Pictures on their way from a person to the server.
 //
-// Comes in: files as they were dropped, pasted or chosen. Goes out: `{name, blob, width, height}` within the server's
-// limits, or an Error in words. A picture within the limits is sent byte for byte, so that the model sees what it
+// Comes in: files as they were dropped, pasted or chosen. Goes out: `{name, blob}` within the server's limits,
+// or an Error in words. A picture within the limits is sent byte for byte, so that the model sees what it
 // would see on the command line; the others are drawn anew: upright, smaller, without their metadata.
 
 const MAX_SIDE = 2048; // pixels: more than any tiling of today looks at
 const MAX_BYTES = 2 ** 20; // eight of these, in base64, fit into the server's limit of 12 MiB for a request
 const MIN_SIDE = 2; // as in data/image.py, like the next
 const MAX_ASPECT = 100;
-const QUALITIES = [0.92, 0.8, 0.6, 0.4];
 
 /** The type by the bytes: the server trusts no name either. Null for what it does not take in a data URL. */
 function typeOf(bytes) {
@@ -37,34 +36,32 @@ export async function prepare(file) {
     }
     const scale = Math.min(1, MAX_SIDE / long);
     const type = typeOf(new Uint8Array(bytes, 0, Math.min(12, bytes.byteLength)));
-    if (scale === 1 && bytes.byteLength <= MAX_BYTES && type) return { name, blob: new Blob([bytes], { type }), width, height };
-    return { name, ...(await redrawn(bitmap, scale)) };
+    const fits = scale === 1 && bytes.byteLength <= MAX_BYTES && type;
+    return { name, blob: fits ? new Blob([bytes], { type }) : await redrawn(bitmap, scale) };
   } finally {
     bitmap.close();
   }
 }
 
+/** The picture as a smaller file: fewer pixels until it fits. */
 async function redrawn(bitmap, scale) {
-  const width = Math.max(MIN_SIDE, Math.round(bitmap.width * scale));
-  const height = Math.max(MIN_SIDE, Math.round(bitmap.height * scale));
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(MIN_SIDE, Math.round(side * scale)));
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
-  let blob = null;
-  for (const quality of QUALITIES) {
-    blob = await encoded(canvas, "image/webp", quality); // small, and keeps transparency
-    if (blob?.type !== "image/webp") break;
-    if (blob.size <= MAX_BYTES) return { blob, width, height };
+  let blob = await encoded(canvas, "image/webp"); // small, and keeps transparency
+  if (blob.type !== "image/webp") {
+    // A browser that writes none: white shows through, as on the server.
+    context.globalCompositeOperation = "destination-over";
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, width, height);
+    blob = await encoded(canvas, "image/jpeg");
   }
-  // A browser that writes no WebP, or a picture that will not shrink: white shows through, as on the server.
-  context.globalCompositeOperation = "destination-over";
-  context.fillStyle = "#ffffff";
-  context.fillRect(0, 0, width, height);
-  return { blob: await encoded(canvas, "image/jpeg", 0.85), width, height };
+  return blob.size <= MAX_BYTES ? blob : redrawn(bitmap, scale * 0.7);
 }
 
-const encoded = (canvas, type, quality) => new Promise((resolve) => canvas.toBlob(resolve, type, quality));
+const encoded = (canvas, type) => new Promise((resolve) => canvas.toBlob(resolve, type, 0.9));
 
 /** The picture as the address of an `image_url`. */
 export const dataAddress = (blob) =>

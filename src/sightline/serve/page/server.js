@@ -12,7 +12,7 @@ export function useKey(value) {
   jot("sessionStorage", "key", key);
 }
 
-/** Something went wrong: `message` says what and what to do. `kind` is for the page: away, key, busy, broken, refused. */
+/** `message` says what went wrong and what to do. `kind` is for the page: away, key, busy, broken or refused. */
 export class Trouble extends Error {
   constructor(kind, message, retryAfter = null) {
     super(message);
@@ -21,8 +21,6 @@ export class Trouble extends Error {
   }
 }
 
-const AWAY = "The server does not answer. Your words are kept here; try again when it is back.";
-const BROKEN = "The answer broke off: the connection to the server was lost.";
 // By code, then by status; whatever is not here is told in the server's own words.
 const WORDS = {
   context_length_exceeded:
@@ -42,14 +40,14 @@ function troubleOf(status, error, retryAfter) {
 }
 
 async function send(path, { body, signal } = {}) {
-  const headers = { ...(body && { "Content-Type": "application/json" }), ...(key && { Authorization: `Bearer ${key}` }) };
+  const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
   const method = body ? "POST" : "GET";
   let response;
   try {
     response = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body), cache: "no-store" });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Trouble("away", AWAY);
+    throw new Trouble("away", "The server does not answer. Your words are kept; try again when it is back.");
   }
   if (response.ok) return response;
   const reply = await response.json().catch(() => null); // a proxy in between may answer in HTML
@@ -57,7 +55,7 @@ async function send(path, { body, signal } = {}) {
   throw troubleOf(response.status, reply?.error, Number.isNaN(retryAfter) ? null : retryAfter);
 }
 
-/** The data of server-sent events, one string each. Leaving the loop early closes the connection. */
+/** The data of server-sent events, a line each. Leaving the loop early closes the connection. */
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
@@ -65,12 +63,9 @@ async function* events(body) {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
-      const blocks = (pending + value).split(/\r?\n\r?\n/);
+      const blocks = (pending + value).split("\n\n");
       pending = blocks.pop();
-      for (const block of blocks) {
-        const lines = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
-        if (lines.length) yield lines.map((line) => line.slice(5).trimStart()).join("\n");
-      }
+      for (const block of blocks) yield block.replace(/^data: /, "");
     }
   } finally {
     reader.cancel().catch(() => {}); // of a connection that is already gone
@@ -107,7 +102,8 @@ export async function ask({ model, messages, settings, signal, onText }) {
   } catch (error) {
     if (signal?.aborted || error instanceof Trouble) throw error;
   }
-  throw new Trouble("broken", BROKEN); // reading failed, or the stream ended without [DONE]
+  // Reading failed, or the stream ended without [DONE].
+  throw new Trouble("broken", "The answer broke off: the connection to the server was lost.");
 }
 
 /** Keep a judgement as training data. `rating`: up or down; `correction`: what should have been said, or null. */

@@ -7,10 +7,11 @@
 import { render } from "./markdown.js";
 import { shownAddress } from "./pictures.js";
 
-/** `el("button.plain", { type: "button", onclick }, "Copy")`: an element with properties, listeners and children. */
+/** `el("button.plain", { onclick }, "Copy")`: an element with properties, listeners and children. */
 export function el(name, properties = {}, ...children) {
   const [tag, ...classes] = name.split(".");
   const node = document.createElement(tag);
+  if (tag === "button") node.type = "button"; // which submits no form, where nothing else is said
   node.classList.add(...classes);
   for (const [key, value] of Object.entries(properties)) {
     if (key in node) node[key] = value;
@@ -19,6 +20,8 @@ export function el(name, properties = {}, ...children) {
   node.append(...children.filter((child) => child != null && child !== false));
   return node;
 }
+
+export const at = (id) => document.getElementById(id);
 
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -31,7 +34,7 @@ export function icon(name) {
 
 /** A small button with an icon. `act` names it, so that the focus finds it again when its surroundings are new. */
 const tool = (act, label, onclick, more = {}) =>
-  el("button.tool", { type: "button", title: label, "aria-label": label, "data-act": act, onclick, ...more },
+  el("button.tool", { title: label, ariaLabel: label, "data-act": act, onclick, ...more },
     icon(TURNED[act] ?? act));
 
 const TURNED = { down: "up", right: "left" }; // icons that are others upside down, which the style sheet sees to
@@ -46,17 +49,16 @@ export const pictureList = (pictures, remove = null) =>
   pictures.map((picture, number) =>
     el("li", {},
       el("img", { src: shownAddress(picture.blob), alt: described(picture, number), title: picture.name }),
-      remove && el("button.remove", {
-        type: "button", "aria-label": `Remove picture ${number + 1}`, onclick: () => remove(number),
-      }, icon("cross"))));
+      remove && el("button.remove", { ariaLabel: `Remove picture ${number + 1}`, onclick: () => remove(number) },
+        icon("cross"))));
 
 /** The picture, dark but where the model looked. `heat`: over all of it, row by row, from 0 to 1. */
 function heatView(picture, number, heat, width, height) {
-  const canvas = el("canvas", { width, height, "aria-hidden": "true" });
+  const canvas = el("canvas", { width, height, ariaHidden: "true" });
   const context = canvas.getContext("2d");
   const shade = context.createImageData(width, height);
   heat.forEach((value, place) => {
-    shade.data[4 * place + 3] = 215 * (1 - Math.sqrt(value)); // the root lets weak heat be seen; 0 stays in view
+    shade.data[4 * place + 3] = 190 * (1 - Math.sqrt(value)); // the root lets weak heat be seen; 0 stays in view
   });
   context.putImageData(shade, 0, 0); // one pixel for each number: the style sheet enlarges it, and smooths in doing so
   return el("div.heat", {}, el("img", { src: shownAddress(picture.blob), alt: described(picture, number) }), canvas);
@@ -64,11 +66,11 @@ function heatView(picture, number, heat, width, height) {
 
 // ---- One question and its answers
 
-export function exchangeView(exchange, place, acts) {
+export function exchangeView(exchange, acts) {
   return el("article.exchange", {},
     askedView(exchange, acts),
-    el(`div.columns.of-${exchange.columns.length}`, {},
-      ...exchange.columns.map((column) => columnView(exchange, column, place, acts))));
+    el(exchange.columns.length > 1 ? "div.several" : "div", {},
+      ...exchange.columns.map((column) => columnView(exchange, column, acts))));
 }
 
 function askedView(exchange, acts) {
@@ -84,7 +86,7 @@ function askedView(exchange, acts) {
 /** Puts an editor in the question's place. */
 function edit(asked, exchange, acts) {
   const pictures = [...exchange.pictures];
-  const words = el("textarea", { value: exchange.text, rows: 3, dir: "auto", "aria-label": "Edit the question" });
+  const words = el("textarea", { value: exchange.text, rows: 3, dir: "auto", ariaLabel: "Edit the question" });
   const list = el("ul.pictures");
   const show = () =>
     list.replaceChildren(...pictureList(pictures, (number) => {
@@ -109,9 +111,9 @@ function edit(asked, exchange, acts) {
   },
     list, words,
     el("div.row", {},
-      el("p.note", {}, later ? `Replaces this answer and ${later === 1 ? "the question" : `${later} questions`} below.` : ""),
+      el("p.note", {}, later ? "Replaces all that follows." : ""),
       el("span.gap"),
-      el("button.plain", { type: "button", onclick: cancel }, "Cancel"),
+      el("button.plain", { onclick: cancel }, "Cancel"),
       el("button.primary", { type: "submit" }, "Send again")));
   show();
   asked.replaceWith(form);
@@ -126,17 +128,18 @@ export function sends(event) {
   return true;
 }
 
-function columnView(exchange, column, place, acts) {
+function columnView(exchange, column, acts) {
+  const several = exchange.columns.length > 1 || acts.several();
   const answer = shownAnswer(column);
   const busy = answer.state === "waiting" || answer.state === "streaming";
-  const view = el("section.answer", { "aria-busy": String(busy), "data-state": answer.state },
-    el("h3", { className: place.several ? "by" : "aside" }, place.several ? column.model : "Answer"),
+  const view = el("section.answer", { ariaBusy: busy, "data-state": answer.state },
+    el("h3", { className: several ? "by" : "aside" }, several ? column.model : "Answer"),
     saidView(answer));
-  if (answer.finish === "length") view.append(el("p.note", {}, "Cut at its longest length; the settings can raise it."));
-  if (answer.state === "stopped") view.append(el("p.note", {}, answer.text ? "Stopped." : "Stopped before the first word."));
-  if (answer.trouble) view.append(troubleView(exchange, column, place, acts));
-  if (!busy) view.append(toolsView(exchange, column, place, acts, view));
-  faces.set(column, { view, rebuild: () => columnView(exchange, column, acts.place(exchange), acts) });
+  if (answer.finish === "length") view.append(el("p.note", {}, "Cut at the longest answer that was allowed."));
+  if (answer.state === "stopped") view.append(el("p.note", {}, answer.text ? "Stopped." : "Stopped before a word."));
+  if (answer.trouble) view.append(troubleView(exchange, column, acts));
+  if (!busy) view.append(toolsView(exchange, column, acts, view));
+  faces.set(column, { view, rebuild: () => columnView(exchange, column, acts) });
   return view;
 }
 
@@ -166,37 +169,39 @@ export function refresh(column) {
   const act = face.view.contains(document.activeElement) ? document.activeElement.dataset.act : null;
   const old = face.view;
   old.replaceWith(face.rebuild());
-  if (act) (faces.get(column).view.querySelector(`[data-act="${act}"]:not(:disabled)`) ?? faces.get(column).view.querySelector(".tool"))?.focus();
+  const { view } = faces.get(column);
+  if (act) (view.querySelector(`[data-act="${act}"]:enabled`) ?? view.querySelector(".tool"))?.focus();
 }
 
-function troubleView(exchange, column, place, acts) {
+function troubleView(exchange, column, acts) {
   const { kind, words } = shownAnswer(column).trouble;
-  const again = el("button.plain", { type: "button", onclick: () => acts.again(exchange, column) }, icon("again"), "Try again");
+  const onclick = () => acts.again(exchange, column);
+  const again = el("button.plain", { "data-act": "again", onclick }, icon("again"), "Try again");
   return el("div.trouble", {}, el("p", {}, words),
     el("div.row", {},
-      kind === "key" && el("button.plain", { type: "button", onclick: acts.enterKey }, "Enter the key"),
-      place.last ? again : el("p.note", {}, "Not answered, so the model does not know of this question.")));
+      kind === "key" && el("button.plain", { onclick: acts.enterKey }, "Enter the key"),
+      again, el("p.note.unknown", {}, "Not answered, so the model does not know of this question.")));
 }
 
-function toolsView(exchange, column, place, acts, view) {
+function toolsView(exchange, column, acts, view) {
   const answer = shownAnswer(column);
   const tools = el("div.tools");
   if (column.tries.length > 1) {
     tools.append(
       tool("left", "Earlier answer", () => acts.walk(column, -1), { disabled: column.shown === 0 }),
       el("span.count", {}, `${column.shown + 1} of ${column.tries.length}`),
-      tool("right", "Later answer", () => acts.walk(column, 1), { disabled: column.shown === column.tries.length - 1 }));
+      tool("right", "Later answer", () => acts.walk(column, 1), { disabled: answer === column.tries.at(-1) }));
   }
   if (answer.text) tools.append(tool("copy", "Copy the answer", () => acts.copy(answer.text)));
-  if (place.last && !answer.trouble) tools.append(tool("again", "Answer again", () => acts.again(exchange, column)));
-  if (answer.text && place.explains && acts.picturesOf(exchange).length) {
-    tools.append(tool("eye", "Where it looked", (event) => look(event.currentTarget, exchange, column, acts, view), { "aria-expanded": "false" }));
+  if (!answer.trouble) tools.append(tool("again", "Answer again", () => acts.again(exchange, column)));
+  if (answer.text && acts.explains() && acts.picturesOf(exchange, column).length) {
+    const press = (event) => look(event.currentTarget, exchange, column, acts, view);
+    tools.append(tool("eye", "Where it looked", press, { ariaExpanded: "false" }));
   }
-  if (answer.text && place.collects) tools.append(...thumbs(exchange, column, acts, view));
-  const facts = [];
-  if (answer.usage) facts.push(`${answer.usage.completion_tokens} tokens`);
-  if (answer.seconds) facts.push(`${answer.seconds.toFixed(1)} s`);
-  if (facts.length) tools.append(el("span.facts", {}, facts.join(", ")));
+  if (answer.text && acts.collects()) tools.append(...thumbs(exchange, column, acts, view));
+  const count = answer.usage?.completion_tokens;
+  const facts = `${count} token${count === 1 ? "" : "s"}, ${answer.seconds?.toFixed(1)} s`;
+  if (count) tools.append(el("span.facts", {}, facts));
   return tools;
 }
 
@@ -205,16 +210,17 @@ function toolsView(exchange, column, place, acts, view) {
 async function look(button, exchange, column, acts, view) {
   const open = view.querySelector(".looked");
   open?.remove();
-  button.setAttribute("aria-expanded", String(!open));
+  button.ariaExpanded = !open;
   if (open) return;
   const figure = el("figure.looked", {}, el("span.dots", {}, el("i"), el("i"), el("i")));
   view.append(figure);
   try {
     const { width, height, heat } = await acts.explain(exchange, column);
-    const pictures = acts.picturesOf(exchange);
+    const pictures = acts.picturesOf(exchange, column);
     figure.replaceChildren(
       ...heat.map((of, number) => heatView(pictures[number], number, of.flat(), width, height)),
       el("figcaption", {}, "The brighter a place, the more it mattered to these words."));
+    figure.scrollIntoView({ block: "nearest" });
   } catch (error) {
     figure.replaceChildren(el("p.trouble", {}, error.message));
   }
@@ -226,7 +232,7 @@ function thumbs(exchange, column, acts, view) {
   const answer = shownAnswer(column);
   const note = el("p.note", { role: "status" });
   const asks = "What should it have said?";
-  const words = el("textarea", { rows: 2, dir: "auto", placeholder: `${asks} (may stay empty)`, "aria-label": asks });
+  const words = el("textarea", { rows: 2, dir: "auto", placeholder: `${asks} (may stay empty)`, ariaLabel: asks });
   const send = async (rating, correction) => {
     note.className = "note";
     note.textContent = "Sending.";
@@ -234,7 +240,7 @@ function thumbs(exchange, column, acts, view) {
       await acts.rate(exchange, column, rating, correction);
       form.replaceChildren(note);
       note.textContent = "Thank you. Kept as training data.";
-      for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.act === rating));
+      for (const button of buttons) button.ariaPressed = button.dataset.act === rating;
     } catch (error) {
       note.className = "trouble";
       note.textContent = error.message; // what was typed stays in its field
@@ -246,21 +252,24 @@ function thumbs(exchange, column, acts, view) {
       send("down", words.value.trim() || null);
     },
   });
+  const show = (...children) => {
+    form.replaceChildren(...children);
+    view.append(form);
+    form.scrollIntoView({ block: "nearest" });
+  };
   const judge = {
     up: () => {
-      form.replaceChildren(note);
-      view.append(form);
+      show(note);
       send("up", null);
     },
     down: () => {
       note.textContent = "The server keeps it as training data.";
       words.value = answer.correction ?? "";
-      form.replaceChildren(words, el("div.row", {}, note, el("span.gap"), el("button.primary", {}, "Send")));
-      view.append(form);
+      show(words, el("div.row", {}, note, el("span.gap"), el("button.primary", { type: "submit" }, "Send")));
       words.focus();
     },
   };
   const buttons = Object.entries({ up: "A good answer", down: "A bad answer" }).map(([rating, label]) =>
-    tool(rating, label, judge[rating], { "aria-pressed": String(answer.rating === rating) }));
+    tool(rating, label, judge[rating], { ariaPressed: answer.rating === rating }));
   return buttons;
 }
