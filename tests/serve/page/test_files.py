@@ -50,6 +50,11 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
             )
 
 
+def test_no_two_elements_share_a_name() -> None:
+    names = re.findall(r"\sid=\"([^\"]+)\"", (PAGE / "index.html").read_text())
+    assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize("file", [file for file in OWN if file.suffix == ".js"], ids=lambda file: file.name)
 def test_no_markup_is_put_together_from_strings(file: Path) -> None:
     text = file.read_text()

@@ -34,7 +34,7 @@ class Visitor:
     def __init__(self, browser: Browser, url: str, **profile: Any) -> None:
         self.url = url
         self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | profile))
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(60_000)
         self.page = self.context.new_page()
         self.requests: list[str] = []
         self.errors: list[str] = []

@@ -28,7 +28,7 @@ export function icon(name) {
   svg.setAttribute("class", "icon");
   svg.setAttribute("aria-hidden", "true");
   svg.append(document.createElementNS(svg.namespaceURI, "use"));
-  svg.firstChild.setAttribute("href", `#${name}`);
+  svg.firstChild.setAttribute("href", `#i-${name}`);
   return svg;
 }
 
