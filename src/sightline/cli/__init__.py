@@ -18,12 +18,14 @@ from sightline.cli.embedded import demo, parts
 from sightline.cli.models import chat, evaluate, loss
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
+from sightline.cli.serving import serve
 from sightline.errors import SightlineError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "chat": chat,
+    "serve": serve,
     "evaluate": evaluate,
     "inspect": inspect,
     "loss": loss,
