@@ -95,7 +95,7 @@ class Scripted:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    """Speaks HTTP/1.0, so that no connection outlives `Scripted.stop`."""
 
     @property
     def script(self) -> Script:
@@ -138,9 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
         self.end_headers()
-        self.close_connection = True
         try:
             for event in self._events(body):
                 self.wfile.write(f"data: {event}\n\n".encode())

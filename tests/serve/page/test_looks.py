@@ -132,7 +132,7 @@ def test_dark_follows_the_system_until_it_is_switched(visitor: Visitor) -> None:
     visitor.page.reload()
     assert visitor.page.evaluate(background) == light  # and remembers
     visitor.button("Settings").click()
-    visitor.page.get_by_label("Colors").select_option("as the system")
+    visitor.page.get_by_role("combobox", name="Colors").select_option("as the system")
     assert visitor.page.evaluate(background) == dark
 
 

@@ -365,7 +365,7 @@ def test_two_models_answer_the_same_question_side_by_side(visitor: Visitor, serv
 
 def test_one_of_two_models_can_be_asked_alone(visitor: Visitor, server: Scripted) -> None:
     server.script.models = [{"id": "align"}, {"id": "instruct"}]
-    visitor.arrive().page.get_by_text("instruct", exact=True).click()
+    visitor.arrive().page.locator("#whom").get_by_text("instruct", exact=True).click()
     visitor.ask("How many?")
     visitor.settled("A red circle.")
     assert [body["model"] for body in server.script.asked] == ["instruct"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from sightline.demo.paint import paint
 from sightline.demo.world import draw_scene
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Browser, Locator, Request
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 
@@ -29,7 +30,10 @@ GIVE = """([kind, files]) => {
 
 
 class Visitor:
-    """Somebody with a browser of their own. `requests`: every address it asked for; `errors`: what the page threw."""
+    """Somebody with a browser of their own.
+
+    `requests`: every address it asked for, `bodies`: what it sent; `errors`: what it threw.
+    """
 
     def __init__(self, browser: Browser, url: str, **profile: Any) -> None:
         self.url = url
@@ -38,9 +42,15 @@ class Visitor:
         self.page = self.context.new_page()
         self.requests: list[str] = []
         self.errors: list[str] = []
-        self.context.on("request", lambda request: self.requests.append(request.url))
+        self.bodies: list[dict[str, Any]] = []
+        self.context.on("request", self._keep)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def _keep(self, request: Request) -> None:
+        self.requests.append(request.url)
+        if request.post_data:
+            self.bodies.append(json.loads(request.post_data))
 
     def leave(self) -> None:
         self.context.close()

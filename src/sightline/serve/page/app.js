@@ -214,7 +214,7 @@ async function keep(conversation) {
   try {
     await store.save(conversation);
     for (const { id } of surplus) await store.remove(id);
-    note(surplus.length ? `This browser keeps the last ${store.KEPT} conversations; the oldest made room.` : "");
+    if (surplus.length) note(`This browser keeps the last ${store.KEPT} conversations; the oldest made room.`);
   } catch {
     notKept();
   }
