@@ -45,12 +45,13 @@ def test_a_picture_is_pasted(visitor: Visitor, server: Scripted, tmp_path: Path)
     assert sent(server) == picture
 
 
-def test_pasted_words_stay_words(visitor: Visitor) -> None:
-    visitor.arrive().field.focus()
-    visitor.page.evaluate("navigator.clipboard.writeText('plain').catch(() => {})")
-    visitor.page.keyboard.insert_text("plain")
-    assert visitor.field.input_value() == "plain"
-    assert visitor.page.locator("#pending li").count() == 0
+def test_enter_right_after_a_paste_waits_for_the_picture(visitor: Visitor, server: Scripted) -> None:
+    large = encoded(Image.fromarray(noise(1500, 1500)), "PNG", compress_level=0)
+    visitor.arrive().field.fill("What is it?")
+    visitor.give("paste", "large.png", large)
+    visitor.field.press("Enter")
+    visitor.settled("A red circle.")
+    assert [part["type"] for part in server.script.asked[0]["messages"][0]["content"]] == ["image_url", "text"]
 
 
 def test_a_picture_is_dropped_anywhere(visitor: Visitor, tmp_path: Path) -> None:

@@ -308,6 +308,24 @@ def test_a_thumb_down_carries_a_correction(visitor: Visitor, server: Scripted) -
     assert visitor.button("A bad answer").get_attribute("aria-pressed") == "true"
 
 
+def test_a_correction_and_an_edit_outlive_the_next_question(visitor: Visitor, server: Scripted) -> None:
+    server.script.models = [{"id": "painted", "collect": True}]
+    visitor.arrive().ask("What is it?")
+    visitor.settled("A red circle.")
+    visitor.button("A bad answer").click()
+    visitor.page.keyboard.type("A blue ring.")
+    visitor.page.locator(".asked").hover()
+    visitor.button("Edit the question").click()
+    visitor.page.keyboard.type(" Really?")
+    visitor.ask("Where?")
+    visitor.page.locator(".answer").nth(1).wait_for()
+    visitor.settled("A red circle.")
+    words = (
+        visitor.page.locator(".exchange").first.locator("textarea").evaluate_all("all => all.map((each) => each.value)")
+    )
+    assert words == ["What is it? Really?", "A blue ring."]
+
+
 def test_a_thumb_up_needs_no_words(visitor: Visitor, server: Scripted) -> None:
     server.script.models = [{"id": "painted", "collect": True}]
     visitor.arrive().ask("What is it?")
