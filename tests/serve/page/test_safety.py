@@ -24,7 +24,7 @@ HOSTILE = {
     "script link as HTML": "<a href='javascript:window.harm=1'>press me</a>",
     "data link": "[press me](data:text/html,<script>window.harm=1</script>)",
     "link to a file": "[press me](file:///etc/passwd) [or](blob:x) [or](vbscript:x)",
-    "style": "<style>@import '{canary}/x.css'; body {{ display: none }}</style>",
+    "style": "<style>@import '{canary}/x.css'; body { display: none }</style>",
     "style attribute": "<p style=\"position: fixed; inset: 0; background: url('{canary}/x.png')\">cover</p>",
     "style sheet": "<link rel=stylesheet href='{canary}/x.css'><link rel=prefetch href='{canary}/y'>",
     "SVG": "<svg onload='window.harm=1'><image href='{canary}/x.png'/><script>window.harm=1</script></svg>",
@@ -81,7 +81,7 @@ def assert_inert(visitor: Visitor, canary: list[str]) -> None:
     assert [address for address in visitor.requests if not address.startswith(own)] == []
     said = page.locator(".said")
     assert said.locator(FORBIDDEN).count() == 0
-    for address in said.locator("a").evaluate_all("links => links.map((link) => link.getAttribute('href'))"):
+    for address in said.locator("a[href]").evaluate_all("links => links.map((link) => link.getAttribute('href'))"):
         assert address.startswith(("https://", "http://", "mailto:"))
     assert page.get_by_role("textbox", name="Question", exact=True).is_visible()
 
@@ -92,7 +92,7 @@ def test_hostile_answers_stay_words(visitor: Visitor, server: Scripted, canary: 
     visitor.arrive()
     for name, words in HOSTILE.items():
         server.script.pieces = [
-            words.replace("{canary}", canary[0]).replace("{{", "{").replace("}}", "}"),
+            words.replace("{canary}", canary[0]),
             "\n\nend of it",
         ]
         visitor.ask(name)
@@ -105,6 +105,22 @@ def test_hostile_answers_stay_words(visitor: Visitor, server: Scripted, canary: 
     visitor.settled("end of it")
     visitor.page.wait_for_timeout(300)
     assert_inert(visitor, canary)
+
+
+def test_the_sanitiser_holds_alone(visitor: Visitor, server: Scripted, canary: list[str]) -> None:
+    server.script.policy = False
+    visitor.arrive()
+    for words in HOSTILE.values():
+        visitor.page.evaluate(
+            """async (html) => {
+              const said = Object.assign(document.createElement("div"), { className: "said" });
+              said.append((await import("/markdown.js")).sanitised(html));
+              document.getElementById("exchanges").replaceChildren(said);
+            }""",
+            words.replace("{canary}", canary[0]),
+        )
+        visitor.page.wait_for_timeout(30)
+        assert_inert(visitor, canary)
 
 
 def test_hostile_words_cut_anywhere_stay_words(visitor: Visitor, server: Scripted, canary: list[str]) -> None:

@@ -1,7 +1,7 @@
 // The page: what is said, and what happens when somebody presses something.
 //
 // A conversation is `{id, title, updated, exchanges}`. An exchange is a question `{text, pictures}` with `columns`,
-// one for each model asked: `{model, tries, shown}`, since a question can be answered again and nothing said is lost.
+// one for each model asked: `{model, tries, shown}`, since a question can be answered again.
 // A try is `{text, state}` with a state of waiting, streaming, done, stopped or failed, and in time some of `trouble,
 // waiting, finish, usage, seconds, rating, correction`. These objects are what is stored.
 

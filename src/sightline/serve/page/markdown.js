@@ -48,9 +48,12 @@ purify.addHook("afterSanitizeAttributes", (node) => {
   node.setAttribute("title", node.getAttribute("href") ?? ""); // the words of a link may name another place
 });
 
-/** The answer as elements, of no effect but what they show. */
-export function render(text) {
-  return purify.sanitize(marked.parse(text), {
+/** An answer as elements. */
+export const render = (text) => sanitised(marked.parse(text));
+
+/** HTML of whatever origin as elements that have no effect but what they show. */
+export function sanitised(html) {
+  return purify.sanitize(html, {
     ALLOWED_TAGS: ELEMENTS,
     ALLOWED_ATTR: ATTRIBUTES,
     ALLOW_DATA_ATTR: false,

@@ -1,8 +1,8 @@
 // What this browser keeps, and nobody else.
 //
 // Comes in: conversations as plain objects with pictures as blobs. Goes out: the same, newest first. IndexedDB holds
-// blobs as they are, where localStorage would hold 5 MB of text. Where the browser allows no storage (private windows,
-// a full disk) `load`, `save` and `remove` reject, and the page says so; short texts are then merely not kept.
+// blobs as they are, localStorage 5 MB of text. Where the browser allows no storage (private windows, a full disk)
+// `load`, `save` and `remove` reject, and the page says so; short texts are then merely not kept.
 
 export const KEPT = 50; // conversations; older ones make room
 

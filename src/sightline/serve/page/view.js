@@ -32,7 +32,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A small button with an icon. `act` names it, so that the focus finds it again when its surroundings are new. */
+/** A small button with an icon. By `act` the focus finds it again when its surroundings are new. */
 const tool = (act, label, onclick, more = {}) =>
   el("button.tool", { title: label, ariaLabel: label, "data-act": act, onclick, ...more },
     icon(TURNED[act] ?? act));
