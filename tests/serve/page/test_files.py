@@ -18,7 +18,7 @@ from tests.serve.page.scripted import PAGE
 
 OWN = sorted(file for file in PAGE.iterdir() if file.suffix in (".html", ".js", ".css"))
 VENDORED = {
-    # npm package, version and file -> SHA-256 of the file in the package
+    # SHA-256 in the package on npm; the versions stand in vendor/NOTICE.md
     "marked/marked.esm.js": "5371fea86fd0656b4fc7bea7c94c663109d82789b69433eeee78d42895aa44de",
     "dompurify/purify.min.js": "8053ee2a6a09f9d50f7fcd6fb7f07072f52c7f3fa9aa12147cab4feaf65ee970",
 }
