@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +108,12 @@ def test_a_client_that_does_not_read_is_cut_off_and_others_are_not_held_up() -> 
         decode = served.service.models["tiny"].processor.decode
         served.service.models["tiny"].processor.decode = lambda ids: "x" * 200_000 * len(ids)  # type: ignore[method-assign]
         left = start(served, stream=True, max_tokens=100)
-        served.wait_until(lambda: served.engine.figures.ended["length"] > 0)
+        served.wait_until(lambda: served.engine.load == (0, 0) and served.engine.figures.tokens > 5)
         served.service.models["tiny"].processor.decode = decode  # type: ignore[method-assign]
         assert served.chat(max_tokens=3).status == 200
         time.sleep(1)
         response = left.getresponse()
-        with pytest.raises((OSError, ValueError)):
+        with pytest.raises((OSError, HTTPException)):
             while True:
                 assert response.read1(2**16), "it must not look like an end"
 
@@ -239,7 +239,7 @@ def test_sigterm_lets_answers_end_and_takes_no_more(tmp_path: Path) -> None:
 
         def ask() -> HTTPResponse:
             connection = HTTPConnection("127.0.0.1", port, timeout=60)
-            body = json.dumps(QUESTION | {"max_tokens": 900, "stream": True})
+            body = json.dumps(QUESTION | {"max_tokens": 400, "stream": True})
             connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
             return connection.getresponse()
 

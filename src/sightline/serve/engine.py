@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -239,7 +239,7 @@ class Engine:
         else:
             self._lanes.append(lane)
 
-    def _leave(self, lane: Lane, ends: dict[int, End | Fault]) -> None:
+    def _leave(self, lane: Lane, ends: Mapping[int, End | Fault]) -> None:
         """Rows that are over leave their lane; what they have been through is kept for the conversation's next turn."""
         for number, end in ends.items():
             row = self._rows.pop(number)

@@ -8,18 +8,25 @@ needs it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sightline.serve.limits import BODY_BYTES
 from sightline.serve.refusals import Refusal
 
+LINGER = 2.0
+"""Seconds."""
+HEADERS, HEADER_BYTES = 100, 2**16
+"""Of one request, in number and together."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -68,6 +75,8 @@ class Guard:
             await self._app(scope, receive, signed)
 
     def _check(self, headers: Headers, path: str) -> None:
+        if len(headers.raw) > HEADERS or sum(len(name) + len(value) for name, value in headers.raw) > HEADER_BYTES:
+            raise Refusal("headers_too_large")
         host = headers.get("host", "")
         if self._door.hosts is not None and _without_port(host) not in self._door.hosts:
             raise Refusal("foreign_host")
@@ -83,13 +92,33 @@ class Guard:
 
 
 def refused(refusal: Refusal) -> JSONResponse:
-    """The response of a refusal. What was not read of the request is not read any more."""
+    """The response of a refusal."""
     headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
     if refusal.status in (408, 413):
         headers["connection"] = "close"
-    return JSONResponse(refusal.body(), status_code=refusal.status, headers=headers)
+    kind = Lingering if refusal.status == 413 else JSONResponse
+    return kind(refusal.body(), status_code=refusal.status, headers=headers)
+
+
+class Lingering(JSONResponse):
+    """The response to a body that is not wanted: a little more of it is thrown away before the connection closes.
+
+    Most clients listen only when all was sent; to a connection that closes before, they know of no response.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        left, more = BODY_BYTES, True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while more and left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _without_port(host: str) -> str:

@@ -96,7 +96,7 @@ def document(*, keyed: bool, collects: bool) -> dict[str, Any]:
         [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
     )
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
-    paths = {
+    paths: dict[str, dict[str, Any]] = {
         "/v1/chat/completions": {
             "post": _posts("complete", "Answer a conversation.", found[ChatRequest, "validation"], _COMPLETION, stream)
         },
@@ -111,7 +111,11 @@ def document(*, keyed: bool, collects: bool) -> dict[str, Any]:
         schema = found[FeedbackRequest, "validation"]
         paths["/v1/feedback"] = {"post": _posts("judge", "Keep what somebody thinks of an answer.", schema, _KEPT, {})}
     components: dict[str, Any] = {"schemas": definitions["$defs"] | {"Error": _ERROR}}
-    described = {"openapi": "3.1.0", "info": {"title": "Sightline", "version": __version__}, "paths": paths}
+    described: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": "Sightline", "version": __version__},
+        "paths": paths,
+    }
     if keyed:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         described["security"] = [{"key": []}]

@@ -56,6 +56,7 @@ REFUSALS: dict[str, tuple[int, str]] = PICTURE_REASONS | {
     "request_timeout": (408, "the request took too long to arrive"),
     "body_too_large": (413, f"a request may have {BODY_BYTES} bytes"),
     "unsupported_media_type": (415, "a request is application/json, without content encoding"),
+    "headers_too_large": (431, "the request's headers are too many or too long"),
     "queue_full": (429, "the server is busy and its queue is full: try again later"),
     "failed": (500, "the server failed on this request"),
     "stopping": (503, "the server is stopping"),

@@ -19,12 +19,11 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sightline.errors import ConfigError, SightlineError
-from sightline.serve.guard import LOOPBACK_NAMES, Door
+from sightline.serve.guard import HEADER_BYTES, LOOPBACK_NAMES, Door
 from sightline.serve.service import Service
 
 CONNECTIONS = 900
 """Below the 1024 files that a process may usually have open."""
-HEADER_BYTES = 2**16
 SHORTEST_KEY = 16
 """Characters of an API key: shorter ones can be guessed."""
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"

@@ -30,7 +30,8 @@ from sightline.serve.prepare import Conversation, Prepared, Preparer
 from sightline.serve.refusals import Refusal
 from sightline.serve.request import Request
 
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 DECODERS = 2
 """Threads that decode pictures; a picture of the largest size takes 64 MiB in each."""
 
