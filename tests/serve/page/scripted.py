@@ -51,6 +51,8 @@ class Script:
     """Pieces after which it waits for `go_on`."""
     hang_up: bool = False
     """Closes the connection in place of the last piece."""
+    promised: bool = False
+    """Tells a length that no answer reaches, so that hanging up is an error of the connection and not its end."""
     fault: str | None = None
     """An error event in place of the last piece."""
     finish: str = "stop"
@@ -138,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
+        if self.script.promised:
+            self.send_header("Content-Length", "1000000")
         self.end_headers()
         try:
             for event in self._events(body):

@@ -132,10 +132,12 @@ def test_shift_enter_starts_a_line(visitor: Visitor, server: Scripted) -> None:
     assert user_words(server.script.asked[0]["messages"][0]) == "One\nTwo"
 
 
+@pytest.mark.parametrize("promised", [True, False], ids=["cut off", "ended"])
 def test_a_server_that_restarts_in_mid_answer_costs_no_words(
-    visitor: Visitor, server: Scripted, tmp_path: Path
+    visitor: Visitor, server: Scripted, tmp_path: Path, promised: bool
 ) -> None:
     server.script.hold_after = 1
+    server.script.promised = promised
     visitor.arrive().choose(painted(tmp_path, 1))
     visitor.ask("What is it?")
     visitor.expect("A red")
@@ -143,7 +145,7 @@ def test_a_server_that_restarts_in_mid_answer_costs_no_words(
     assert "A red" in visitor.settled("The answer broke off").inner_text()
     visitor.button("Try again").click()
     visitor.settled("The server does not answer. Your words are kept")
-    server.script.hang_up = False
+    server.script.hang_up = server.script.promised = False
     server.start()
     visitor.button("Try again").click()
     visitor.settled("A red circle.")
