@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sightline.data.pixels import Box
 from sightline.data.processor import Processor
 from sightline.data.sample import ImageRef, Sample, Turn
 from sightline.data.values import checked_text
@@ -30,6 +29,8 @@ from sightline.infer.words import AnswerText, StopRule
 from sightline.model.vlm import VisionLanguageModel
 
 Grid = npt.NDArray[np.float32]
+Edges = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +46,7 @@ class Heat:
     """
 
     grid: Grid
-    box: Box
+    box: Edges
     words: tuple[str, ...]
 
     def over_picture(self, width: int, height: int) -> Grid:
@@ -237,6 +238,6 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _scaled(box: Box, factor: int) -> Box:
+def _scaled(box: Edges, factor: int) -> Edges:
     left, top, right, bottom = box
     return left * factor, top * factor, right * factor, bottom * factor
