@@ -103,7 +103,8 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         fsync_dir(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():  # the block has failed
+            temporary.unlink()
 
 
 def read_json(path: Path) -> object:
