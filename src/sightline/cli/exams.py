@@ -102,7 +102,7 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """One table of several runs, with LLaVA's published figures beside them."""
-    from sightline.evaluate.runs import read_run, published_rows, table, to_json
+    from sightline.evaluate.runs import published_rows, read_run, table, to_json
     from sightline.evaluate.runs_page import write_page
 
     rows = [read_run(path) for path in runs] + (published_rows() if published else [])

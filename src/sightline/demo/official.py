@@ -153,7 +153,7 @@ def _write_pope(folder: Path, scenes: Sequence[Scene]) -> None:
 
 
 def _choices(scene: Scene, rng: random.Random, count: int) -> tuple[str, list[str], str, str] | None:
-    """A question about the color or the shape of a thing that can be named, options, the right one, what it is about."""
+    """A question about the color or the shape of a thing that can be named, its options, the right one, its look."""
     look = rng.choice(("color", "shape"))
     things = [(thing, names[0]) for thing in scene.things if (names := references(scene, thing, hide=look))]
     if not things:

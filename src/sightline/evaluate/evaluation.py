@@ -82,7 +82,7 @@ class Outcome:
 
 
 def headline(result: Result) -> tuple[float | None, bool]:
-    """The figure that papers print, and whether it is the benchmark's: not if it is over the answered questions alone."""
+    """The figure that papers print, and whether it is the benchmark's: over the answered questions alone it is not."""
     partial = result.answered_only is not None
     return figure(result.answered_only or result.figures, result.metric), not partial
 

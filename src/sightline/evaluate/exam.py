@@ -111,8 +111,8 @@ def _pictures(ask: Ask, folders: Sequence[Folder], found: Found, questions: Sequ
         shown.append(path)
     if missing:
         raise DataError(
-            f"{folders[-1].root}: {len(set(missing)):,} of the pictures are not in it or below, {missing[0]} first; put the "
-            "benchmark's pictures there",
+            f"{folders[-1].root}: {len(set(missing)):,} of the pictures are not in it or below, {missing[0]} first; "
+            "put the benchmark's pictures there",
             reason="image_missing",
         )
     return shown

@@ -38,8 +38,11 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """The score interval of a share of n (Wilson 1927; Brown, Cai and DasGupta 2001, section 3.1.1)."""
+    """The score interval of a share of n (Wilson 1927; Brown, Cai and DasGupta 2001, section 3.1.1).
+
+    It holds the share, also where a sum that is rounded would leave it out.
+    """
     square = Z * Z / n
     middle = (share + square / 2) / (1 + square)
     half = Z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))

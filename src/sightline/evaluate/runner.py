@@ -189,5 +189,5 @@ def _write_answers(exam: Exam, answerer: Answerer, folder: Path, total: int, *, 
                 "model_id": answerer.name,
                 "metadata": {},
             }
-            file.write((json.dumps(row | line, ensure_ascii=False) + "\n").encode())
+            file.write((json.dumps(line | row, ensure_ascii=False) + "\n").encode())
     return path
