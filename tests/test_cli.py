@@ -77,6 +77,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("chat run --image thin.png --prompt x", "thin.png': one side is", id="1x30000 picture"),
         pytest.param("chat run --image empty --prompt x", "not a regular file", id="directory as image"),
         pytest.param("chat run --json", "--json needs --prompt", id="json without prompt"),
+        pytest.param("chat run --explain x.png --prompt x", "--explain needs --prompt and --image", id="no picture"),
+        pytest.param("chat run --explain x.png --image good.png", "--explain needs --prompt", id="explain what"),
+        pytest.param("chat run --explain x.jpg --image good.png --prompt x", "x.jpg is no PNG", id="explain as jpg"),
+        pytest.param("chat run --explain no/x.png --image good.png --prompt x", "no folder no", id="explain nowhere"),
         pytest.param("chat run --prompt x --temperature -1", "temperature: found -1", id="negative temperature"),
         pytest.param("chat run --prompt x --temperature nan", "temperature: found nan", id="temperature nan"),
         pytest.param("chat run --prompt x --top-p 0", "top_p: found 0", id="top_p 0"),
@@ -224,6 +228,18 @@ def test_json_is_exactly_one_object(place: Path, capsys: Captured) -> None:
 def test_the_printed_answer_is_that_of_json(place: Path, capsys: Captured) -> None:
     question = ("--image", place / "good.png", "--prompt", "What color?", "--max-new-tokens", 8)
     assert chat(place, capsys, *question).strip() == json.loads(chat(place, capsys, *question, "--json"))["answer"]
+
+
+def test_chat_draws_where_it_looked(place: Path, capsys: Captured, tmp_path: Path) -> None:
+    target = tmp_path / "where.png"
+    question = ("--image", place / "good.png", "--prompt", "What?", "--max-new-tokens", 4)
+    plain = chat(place, capsys, *question)
+    assert sightline("chat", place / "run", *question, "--explain", target) == 0
+    captured = capsys.readouterr()
+    assert captured.out == plain
+    assert captured.err == f"where it looked: {target}\n"
+    with Image.open(target) as image:
+        assert image.format == "PNG"
 
 
 def test_a_system_text_and_a_text_without_picture_reach_the_prompt(place: Path, capsys: Captured) -> None:

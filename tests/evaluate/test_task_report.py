@@ -50,7 +50,7 @@ def test_every_question_is_on_the_page_with_its_picture_answer_and_verdict(tmp_p
 
 
 def test_the_page_shows_the_score_and_how_much_of_it_needs_no_picture(tmp_path: Path) -> None:
-    page = page_of(run("short-answers", tmp_path, {at: "red" for at in range(5)}, blind="grey"))
+    page = page_of(run("short-answers", tmp_path, dict.fromkeys(range(5), "red"), blind="grey"))
     assert "<b>100.00</b>" in page
     assert "100% of the score needs no picture" in page
     assert page.count('class="range"') == 2, "one bar a category"
