@@ -17,7 +17,8 @@ from sightline.cli.checks import check, stats
 from sightline.cli.common import say
 from sightline.cli.datasets import convert
 from sightline.cli.embedded import demo, parts
-from sightline.cli.models import chat, evaluate, loss
+from sightline.cli.exams import compare, evaluate
+from sightline.cli.models import chat, loss
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
 from sightline.cli.scores import score
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "chat": chat,
     "serve": serve,
     "evaluate": evaluate,
+    "compare": compare,
     "score": score,
     "inspect": inspect,
     "check": check,

@@ -14,6 +14,7 @@ from sightline.evaluate.tasks import (
     pope,
     scienceqa,
     seed,
+    short_answers,
     textvqa,
     vqa,
 )
@@ -42,6 +43,7 @@ TASKS: dict[str, Task] = {
         documents.CHARTQA,
         documents.DOCVQA,
         mmmu.MMMU,
+        short_answers.SHORT_ANSWERS,
     )
 }
 
