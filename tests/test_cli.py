@@ -102,14 +102,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(
             "train recipe.yaml data.0.path=empty", "data.0.path: empty: found none of", id="directory as data"
         ),
-        pytest.param(
-            "train recipe.yaml data.0.path=none.json",
-            "data.0.path: none.json: there is no such data file",
-            id="missing data",
-        ),
-        pytest.param(
-            "train recipe.yaml data.0.path=empty", "data.0.path: empty: found none of", id="directory as data"
-        ),
         pytest.param("train recipe.yaml data.0.images=none", "data.0.images: no folder none", id="missing images"),
         pytest.param("train recipe.yaml model.tokenizer=empty", "no tokenizer at", id="missing tokenizer"),
         pytest.param("train recipe.yaml template=plian", 'did you mean "plain"', id="template typo"),
