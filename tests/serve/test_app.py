@@ -11,6 +11,7 @@ import pytest
 
 from sightline.serve import page
 from sightline.serve.figures import Figures, Histogram, Reading, render
+from sightline.serve.guard import Door
 from sightline.serve.refusals import REFUSALS, Refusal
 from sightline.serve.schema import ChatRequest
 from sightline.serve.service import card_of, names_of
@@ -108,6 +109,8 @@ def test_addresses_and_methods_that_are_not_there_are_refused_in_openais_form(se
     ):
         reply = served.ask(method, path)
         assert (reply.status, reply.code) == (status, code)
+        assert ("allow" in reply.headers) is (status == 405)
+    assert served.ask("GET", "/v1/chat/completions").headers["allow"] == "POST"
 
 
 def test_every_refusal_has_a_status_and_words_of_its_own() -> None:
@@ -170,8 +173,17 @@ def test_the_document_describes_the_schema_that_is_checked(served: Running) -> N
     assert request["additionalProperties"] is False
     assert set(request["properties"]) == set(ChatRequest.model_fields)
     assert request["required"] == ["model", "messages"]
+    assert request["properties"]["model"]["enum"] == ["tiny"]
     paths = {path for path in document["paths"] if "{" not in path}
     for path in paths:
         for method in document["paths"][path]:
             assert served.ask(method.upper(), path).status not in (404, 405)
     assert "security" not in document
+
+
+def test_the_document_of_a_server_with_a_key_names_no_model() -> None:
+    with running(tiny_assistant(), door=Door(key="a-key-that-is-long-enough")) as served:
+        document = served.ask("GET", "/openapi.json").body
+        assert served.ask("GET", "/v1/models").status == 401
+    assert b"bearer" in document
+    assert b"tiny" not in document

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import resource
+import select
 import socket
 import struct
 import sys
@@ -10,6 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,8 @@ from PIL import Image
 from sightline.serve.limits import BODY_BYTES, Limits
 from tests.serve.running import BLUE, RED, Reply, Running, address_of, encoded, running, shown
 from tests.tiny_checkpoint import tiny_assistant
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc, which Linux has")
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +51,10 @@ def png(width: int, height: int, *, rows: bytes | None = None, extra: bytes = b"
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def frames(kind: str) -> bytes:
+def frames(kind: str, count: int = 4) -> bytes:
     buffer = io.BytesIO()
-    RED.save(buffer, kind, save_all=True, append_images=[BLUE.resize(RED.size)] * 3)
+    small = [(RED, BLUE)[number % 2].resize((8, 8)) for number in range(count)]
+    small[0].save(buffer, kind, save_all=True, append_images=small[1:])
     return buffer.getvalue()
 
 
@@ -79,6 +85,12 @@ BOMBS: list[tuple[str, str, str]] = [
     ("an SVG", address_of(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "svg+xml"), "image_unsupported_format"),
     ("moving PNG", address_of(frames("PNG")), "image_animated"),
     ("moving WebP", address_of(frames("WEBP"), "webp"), "image_animated"),
+    ("a GIF of 500 frames", address_of(frames("GIF", 500), "gif"), "image_unsupported_format"),
+    ("an AVIF that says PNG", address_of(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"), "image_unsupported_format"),
+    ("PostScript that says PNG", address_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+     "image_unsupported_format"),
+    ("a PSD that says JPEG", address_of(b"8BPS\0\1" + b"\0" * 60, "jpeg"), "image_unsupported_format"),
+    ("FITS that says PNG", address_of(b"SIMPLE  =                    T" + b" " * 2850), "image_unsupported_format"),
     ("FITS inside of RIFF", address_of(b"RIFFSIMPLE  = T", "webp"), "image_unreadable"),
     ("half a JPEG", address_of(encoded(Image.effect_noise((90, 90), 50), "jpeg")[:1500], "jpeg"), "image_unreadable"),
     ("a header and zeros", address_of(encoded(RED)[:60] + b"\0" * 100), "image_unreadable"),
@@ -108,6 +120,25 @@ def test_a_picture_that_cannot_be_used_is_refused_before_it_costs_anything(
     reply = served.chat(messages=shown(RED, address))
     assert_refused(reply, code)
     assert reply.json["error"]["param"] == "messages.0.content.1.image_url.url"
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds, the server in it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@needs_proc
+def test_bombs_by_the_dozen_cost_no_memory_and_hold_up_nobody(served: Running) -> None:
+    """T4: each of them would take 200 MB or more if it were decoded."""
+    bombs = [address_of(png(*size)) for size in ((14_000, 14_000), (13_000, 13_000), (1, 30_000))]
+    before = resident()
+    with ThreadPoolExecutor(8) as pool:
+        replies = [pool.submit(served.chat, messages=shown(bombs[number % 3])) for number in range(48)]
+        slowest = max(served.ask("GET", "/health").seconds for _ in range(10))
+        assert {reply.result().code for reply in replies} == {"image_too_large", "image_aspect"}
+    print(f"health {slowest * 1000:.0f} ms, {(resident() - before) / 2**20:.0f} MiB more")
+    assert slowest < 2
+    assert resident() - before < 64 * 2**20
 
 
 def test_white_space_in_base64_is_read_over(served: Running) -> None:
@@ -172,11 +203,12 @@ def test_a_length_that_is_none_or_a_lie_is_refused(served: Running, length: str)
         assert connection.recv(1000).split()[1] in (b"400", b"413")
 
 
+@needs_proc
 def test_a_body_in_chunks_is_counted_while_it_arrives(served: Running) -> None:
     with served.connect() as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         chunk = b"100000\r\n" + b" " * 2**20 + b"\r\n"
-        sent = 0
+        sent, before = 0, resident()
         try:
             for _ in range(1024):
                 connection.sendall(chunk)
@@ -184,6 +216,7 @@ def test_a_body_in_chunks_is_counted_while_it_arrives(served: Running) -> None:
         except OSError:
             pass
         assert sent < 40, "it is not read to its end"
+        assert resident() - before < 32 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -200,6 +233,41 @@ def test_a_body_in_chunks_is_counted_while_it_arrives(served: Running) -> None:
 def test_only_plain_json_is_read(served: Running, headers: dict[str, str], status: int) -> None:
     reply = served.ask("POST", "/v1/chat/completions", b"{}", headers)
     assert reply.status == status
+
+
+def test_two_lengths_for_one_body_smuggle_nothing_in(served: Running) -> None:
+    """F97: what one reader takes for the body and another for the next request is never answered as a request."""
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    lengths = f"Content-Length: {5 + len(hidden)}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    with served.connect() as connection:
+        connection.sendall(HEAD + lengths + b"0\r\n\r\n" + hidden)
+        connection.settimeout(3)
+        found = b""
+        try:
+            while part := connection.recv(4096):
+                found += part
+        except TimeoutError:
+            pass
+    assert found.startswith(b"HTTP/1.1 4")
+    assert found.count(b"HTTP/1.1") == 1
+
+
+def test_bodies_that_arrive_together_have_a_budget_too() -> None:
+    """T7: a hundred clients that each send a body within its limit, slowly."""
+    with running(tiny_assistant(), limits=Limits(bodies=3 * 2**20, receive=5)) as served:
+        slow = [served.connect() for _ in range(2)]
+        for each in slow:
+            each.sendall(HEAD + f"Content-Length: {2 * 2**20}\r\n\r\n".encode() + b" " * (2 * 2**20 - 1))
+        found = slow[0].recv(1000) if _readable(slow[0]) else slow[1].recv(1000)
+        assert found.startswith(b"HTTP/1.1 429")
+        assert b"retry-after" in found.lower()
+        for each in slow:
+            each.close()
+        served.wait_until(lambda: served.chat().status == 200)
+
+
+def _readable(first: socket.socket) -> bool:
+    return bool(select.select([first], [], [], 1)[0])
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(served: Running) -> None:
@@ -230,7 +298,10 @@ def test_hundreds_of_slow_headers_are_cut_off_and_others_answered_meanwhile(serv
 def test_a_second_request_that_never_ends_is_cut_off_too(served: Running) -> None:
     with served.connect() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert connection.recv(2000).startswith(b"HTTP/1.1 200")
+        found = b""
+        while not found.endswith(b"}}"):
+            found += connection.recv(2000)
+        assert found.startswith(b"HTTP/1.1 200")
         connection.sendall(b"GET /health HT")
         connection.settimeout(15)
         found = connection.recv(2000)

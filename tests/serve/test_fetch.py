@@ -108,6 +108,7 @@ def test_a_picture_of_an_allowed_host_is_fetched(certificate: Path) -> None:
 REFUSED = [
     f"http://{OK}/", f"https://{OK}:8443/", f"https://user@{OK}/", f"https://{OK}@127.0.0.1/", f"https://{OK}\\@evil.example/",
     f"https://{OK}.evil.example/", f"https://evil.example/{OK}", "https://127.0.0.1/", "https://[::1]/", "https://2130706433/",
+    "https://0.0.0.0/", "https://169.254.169.254/latest", "https://[::ffff:127.0.0.1]/", "https://0x7f.1/",
     f"https://{OK}/a b", f"https://{OK}/\r\nX: y", f"https://{OK}#@evil.example/", f"https://{OK}./",
 ]  # fmt: skip
 

@@ -63,7 +63,7 @@ def build_app(service: Service, *, door: Door, collection: Collection | None = N
     )
     app.router.redirect_slashes = False
     app.state.service, app.state.collection = service, collection
-    app.state.openapi = document(keyed=door.key is not None, collects=collection is not None)
+    app.state.openapi = document(list(service.models), keyed=door.key is not None, collects=collection is not None)
     return app
 
 
@@ -140,7 +140,9 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 def _refuse_address(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _refuse(request, Refusal("method_not_allowed" if error.status_code == 405 else "not_found"))
+    response = _refuse(request, Refusal("method_not_allowed" if error.status_code == 405 else "not_found"))
+    response.headers.update(error.headers or {})  # Allow, which a 405 must have (RFC 9110, section 15.5.6)
+    return response
 
 
 def _refuse_nobody(request: Request, error: Exception) -> Response:

@@ -77,6 +77,8 @@ class Guard:
     def _check(self, headers: Headers, path: str) -> None:
         if len(headers.raw) > HEADERS or sum(len(name) + len(value) for name, value in headers.raw) > HEADER_BYTES:
             raise Refusal("headers_too_large")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            raise Refusal("ambiguous_length")
         host = headers.get("host", "")
         if self._door.hosts is not None and _without_port(host) not in self._door.hosts:
             raise Refusal("foreign_host")
@@ -96,7 +98,7 @@ def refused(refusal: Refusal) -> JSONResponse:
     headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
-    if refusal.status in (408, 413):
+    if refusal.status in (408, 413) or refusal.code == "ambiguous_length":
         headers["connection"] = "close"
     kind = Lingering if refusal.status == 413 else JSONResponse
     return kind(refusal.body(), status_code=refusal.status, headers=headers)

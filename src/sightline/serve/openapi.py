@@ -1,11 +1,12 @@
 """The OpenAPI document: what the routes take and give.
 
-Comes in: nothing but whether a key is needed and feedback is kept. Goes out: JSON. The requests' schemas are made by
-the types that check them.
+Comes in: whether a key is needed and feedback is kept, and what is served. Goes out: JSON. The requests' schemas are
+made by the types that check them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -101,12 +102,15 @@ _HEAT = {
 _KEPT = {"type": "object", "required": ["kept"], "properties": {"kept": {"type": "boolean"}}}
 
 
-def document(*, keyed: bool, collects: bool) -> dict[str, Any]:
-    """OpenAPI 3.1."""
+def document(names: Sequence[str], *, keyed: bool, collects: bool) -> dict[str, Any]:
+    """OpenAPI 3.1. The models' names are told only where no key is needed, since the document needs none."""
+    named: dict[str, Any] = {"type": "string"} if keyed else {"type": "string", "enum": list(names)}
     kinds: list[type[Closed]] = [ChatRequest, ExplainRequest, *([FeedbackRequest] if collects else [])]
     found, definitions = models_json_schema(
         [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
     )
+    for kind in kinds:
+        definitions["$defs"][kind.__name__]["properties"]["model"] |= named
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     paths: dict[str, dict[str, Any]] = {
         "/v1/chat/completions": {
@@ -114,7 +118,7 @@ def document(*, keyed: bool, collects: bool) -> dict[str, Any]:
         },
         "/v1/explain": {"post": _posts("explain", "Where it looked.", found[ExplainRequest, "validation"], _HEAT, {})},
         "/v1/models": {"get": _gets("listModels", "What is served.", _MODELS)},
-        "/v1/models/{model}": {"get": _gets("oneModel", "One of them.", _MODEL, errors=(404,)) | _NAMED},
+        "/v1/models/{model}": {"get": _gets("oneModel", "One of them.", _MODEL, errors=(404,)) | _about(named)},
         "/health": {"get": _gets("health", "Whether the engines step.", _HEALTH) | {"security": []}},
         "/metrics": {"get": _gets("metrics", "Figures for Prometheus.", {"type": "string"}, kind="text/plain")},
         "/openapi.json": {"get": _gets("openapi", "This document.", {"type": "object"}) | {"security": []}},
@@ -135,8 +139,11 @@ def document(*, keyed: bool, collects: bool) -> dict[str, Any]:
     return described | {"components": components}
 
 
-_NAMED = {"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]}
 _ERRORS = {"$ref": "#/components/schemas/Error"}
+
+
+def _about(named: dict[str, Any]) -> dict[str, Any]:
+    return {"parameters": [{"name": "model", "in": "path", "required": True, "schema": named}]}
 
 
 def _response(words: str, schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
@@ -146,7 +153,7 @@ def _response(words: str, schema: dict[str, Any], kind: str = "application/json"
 def _gets(
     name: str, words: str, schema: dict[str, Any], *, kind: str = "application/json", errors: tuple[int, ...] = ()
 ) -> dict[str, Any]:
-    refused = {str(status): _response("Refused.", _ERRORS) for status in (401, 403, *errors)}
+    refused = {str(status): _response("Refused.", _ERRORS) for status in (400, 401, 403, 431, *errors)}
     return {"operationId": name, "summary": words, "responses": {"200": _response(words, schema, kind)} | refused}
 
 

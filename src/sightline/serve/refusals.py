@@ -31,6 +31,7 @@ REFUSALS: dict[str, tuple[int, str]] = PICTURE_REASONS | {
     "image_url_invalid": (400, "the data address is not of the form data:image/png;base64,... with valid base64"),
     "image_fetch_failed": (400, "the picture could not be fetched from its address"),
     "too_many_images": (400, f"a conversation may have {PICTURES} pictures"),
+    "ambiguous_length": (400, "a request gives its length once: Content-Length or Transfer-Encoding"),
     "invalid_json": (400, "the body must be one JSON object in UTF-8"),
     "invalid_value": (400, "the parameter has a wrong type or a value out of its range"),
     "missing_parameter": (400, "the parameter is missing"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from sightline.serve.feedback import Collection
@@ -17,6 +18,11 @@ from tests.tiny_checkpoint import tiny_assistant
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+# How dark each point of a heat map is.
+SHADE = """canvas => [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]
+  .filter((_, place) => place % 4 === 3)"""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +99,33 @@ def test_stop_ends_the_work_on_the_server(visitor: Visitor, server: Running) -> 
 def test_a_refusal_of_the_real_server_is_said(visitor: Visitor) -> None:
     visitor.arrive().ask("long " * 3000)
     visitor.settled("The conversation is too long for this model.")
+
+
+def test_where_each_of_two_models_looked_lies_over_the_picture(
+    visitor: Visitor, server: Running, tmp_path: Path
+) -> None:
+    visitor.arrive()
+    greedy(visitor, 4)
+    visitor.choose(painted(tmp_path, 1))
+    visitor.ask("What is it?")
+    visitor.page.locator(".answer").nth(1).wait_for()
+    visitor.settled("4 tokens")
+    shown = []
+    for number, answer in enumerate(kept_answers(visitor)):
+        column = visitor.answer(number)
+        assert column.locator(".heat").count() == 0
+        column.get_by_role("button", name="Where it looked").click()
+        column.get_by_text("The brighter a place").wait_for()
+        asked = visitor.bodies[-1]
+        assert (asked["model"], asked["answer"]) == (answer["model"], answer["text"])
+        told = server.ask("POST", "/v1/explain", asked).json
+        assert np.max(told["heat"]) > 0
+        shade = column.locator(".heat canvas").evaluate(SHADE)
+        np.testing.assert_allclose(shade, 190 * (1 - np.sqrt(told["heat"][0])).ravel(), atol=1)
+        assert column.locator(".heat canvas").bounding_box() == column.locator(".heat img").bounding_box()
+        shown.append(shade)
+    assert visitor.page.locator(".heat").count() == 2
+    assert shown[0] != shown[1], "each its own"
 
 
 def test_a_judgement_becomes_training_data(visitor: Visitor, kept: Path, tmp_path: Path) -> None:
