@@ -75,6 +75,11 @@ def test_conversations_ask_about_what_is_there_as_well_as_about_what_is_not() ->
     assert {"Is there", "Can", "Does the picture show"} <= openings
 
 
+def test_a_description_says_a_side_once() -> None:
+    text = TEACHER.write("detail", YARD, lot="0")
+    assert len(re.findall(r"(?:left of|right of|above|below) the", text)) == 1, text
+
+
 def test_a_sum_is_asked_only_where_nothing_else_can_be() -> None:
     lots = [TEACHER.write("reasoning", YARD, lot=str(lot)) for lot in range(40)]
     assert not any(" more " in text and "make" in text for text in lots)

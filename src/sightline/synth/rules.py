@@ -55,7 +55,7 @@ class RuleTeacher:
         found: dict[str, Pair] = {}
         askers = list(ASKERS.get(kind, ()))
         for _ in range(3):
-            for asker in sorted(rng.sample(askers, len(askers)), key=LAST_RESORTS.count):
+            for asker in sorted(rng.sample(askers, len(askers)), key=lambda asker: asker in LAST_RESORTS):
                 pair = asker(facts, rng)
                 if pair is not None and len(found) < SIZES[kind]:
                     found.setdefault(pair.question, pair)
@@ -338,6 +338,7 @@ def describe(facts: Facts) -> str:
         )
     for category, where in facts.placed():
         parts.append(f"The {category} {be(1, category)} {at(where)}.")
-    for one, side, other in facts.apart()[:2]:
+    once = {frozenset((one, other)): (one, side, other) for one, side, other in reversed(facts.apart())}
+    for one, side, other in list(once.values())[-2:]:
         parts.append(f"The {one} {be(1, one)} {side} the {other}.")
     return " ".join(parts)
