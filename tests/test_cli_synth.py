@@ -146,3 +146,11 @@ def test_a_mistake_is_one_line(
 
 def test_a_source_that_is_not_there_is_one_line(tmp_path: Path, capsys: Captured) -> None:
     assert_refused(capsys, f"synth {tmp_path}/nothing --teacher rules --out {tmp_path}/x", "no such file or folder")
+
+
+def test_prompts_that_cannot_be_written_are_one_line(tmp_path: Path, source: Path, capsys: Captured) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert sightline("synth", source, "--copy-prompts", "--prompts", tmp_path / "file") == 74
+    error = capsys.readouterr().err
+    assert "file: cannot be written" in error
+    assert error.count("\n") == 1

@@ -127,7 +127,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-@pytest.mark.parametrize(("target", "words"), [("", "is a folder"), ("none/a.json", "none, which is not there")])
+@pytest.mark.parametrize(("target", "words"), [("", "is a folder"), ("none/a.json", "none, which is no folder")])
 def test_a_target_that_cannot_be_written_is_refused_at_once(target: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=words):
         made(tmp_path / target, [one("1")])

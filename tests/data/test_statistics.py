@@ -10,7 +10,7 @@ import pytest
 from sightline.data import crew
 from sightline.data.sample import Sample
 from sightline.data.statistics import Statistics, answer_kind, measure_files, source_of, summary
-from sightline.data.statistics_plot import plot, table, top
+from sightline.data.statistics_plot import _bars, _histogram, plot, table, top
 from tests.data.shards import asked, conversation, write_tar
 from tests.tiny_checkpoint import tiny_processor
 
@@ -114,3 +114,15 @@ def test_a_table_and_a_picture(tmp_path: Path) -> None:
 def test_many_counts_are_summed_at_the_end() -> None:
     assert top({str(number): 10 for number in range(15)})["(3 more)"] == 30
     assert len(top({str(number): 10 for number in range(12)})) == 12
+
+
+def test_a_single_bar_is_no_wall_and_an_empty_panel_has_no_axes() -> None:
+    from matplotlib.figure import Figure
+
+    bars, empty = Figure().subplots(1, 2)
+    _bars(bars, {"one": 394}, "sources")
+    low, high = sorted(bars.get_ylim())
+    assert bars.patches[0].get_height() < (high - low) / 5
+    _histogram(empty, [], "tokens", otherwise="needs a recipe")
+    assert not empty.axison
+    assert [text.get_text() for text in empty.texts] == ["needs a recipe"]

@@ -17,7 +17,7 @@ from sightline.ask.openai_teacher import OpenAITeacher
 from sightline.ask.question import Question
 from sightline.ask.teacher import Unanswerable
 from sightline.data.parsing import read_samples
-from sightline.errors import BudgetError, ConfigError
+from sightline.errors import BudgetError, ConfigError, StorageError
 from sightline.synth.context import Context
 from sightline.synth.export import DATA
 from sightline.synth.kinds import load_kinds
@@ -131,6 +131,31 @@ def test_what_was_given_up_is_asked_again_when_somebody_says_so(tmp_path: Path) 
     assert (summary.calls, report.accepted.total()) == (15, 15)
 
 
+def test_two_sources_are_not_mixed_unless_asked(tmp_path: Path) -> None:
+    source, teacher = small_source(2), RuleTeacher([])
+    job = job_of(tmp_path / "run", source, model=MODEL)
+    run(job, teacher)
+    before = (tmp_path / "run" / DATA).read_bytes()
+    other = replace(job, source=replace(source, path=tmp_path / "other.jsonl"))
+    with pytest.raises(ConfigError, match=r"other.jsonl: choose another --out, or --editions all") as refused:
+        run(other, teacher)
+    assert "\n" not in str(refused.value)
+    assert (tmp_path / "run" / DATA).read_bytes() == before
+    run(replace(other, editions="all"), teacher)
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(StorageError, match="cannot be written") as refused:
+            run(job_of(place, small_source(1), model=MODEL), RuleTeacher([]))
+        assert "\n" not in str(refused.value)
+    taken = tmp_path / "run" / DATA
+    taken.mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"instruct.json.*: cannot be written"):
+        run(job_of(tmp_path / "run", small_source(1), model=MODEL), RuleTeacher([]))
+
+
 def test_damaged_settings_are_one_line(tmp_path: Path) -> None:
     source = small_source(1)
     (tmp_path / SETTINGS).write_text("{")
@@ -221,13 +246,13 @@ def test_a_batch_brings_the_same_data_as_a_run(tmp_path: Path) -> None:
 
 
 def test_the_ledger_alone_holds_what_the_export_needs(tmp_path: Path) -> None:
-    """The source and the prompts may be gone."""
+    """The contexts and the prompts may be gone."""
     source = small_source(2)
     job = job_of(tmp_path / "run", source, model=MODEL)
     run(job, RuleTeacher(sorted(source.vocabulary)))
     data = (job.directory / DATA).read_bytes()
     (job.directory / DATA).unlink()
-    empty = replace(job, contexts=list[Context](), source=Source(format="contexts", path=Path("gone")))
+    empty = replace(job, contexts=list[Context](), source=replace(source, contexts=[]))
     run(empty, RuleTeacher([]))
     assert (job.directory / DATA).read_bytes() == data
     with Ledger(job.directory / LEDGER, read_only=True) as ledger:

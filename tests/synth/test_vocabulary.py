@@ -22,6 +22,7 @@ from sightline.synth.vocabulary import (
         ("dog", "dogs"), ("bus", "buses"), ("wine glass", "wine glasses"), ("person", "people"), ("knife", "knives"),
         ("sheep", "sheep"), ("bench", "benches"), ("toothbrush", "toothbrushes"), ("baby", "babies"), ("toy", "toys"),
         ("box", "boxes"), ("cross", "crosses"), ("potted plant", "potted plants"), ("skis", "skis"), ("mouse", "mice"),
+        ("fireman", "firemen"), ("tomato", "tomatoes"), ("loaf", "loaves"), ("jeans", "jeans"), ("deer", "deer"),
     ],
 )  # fmt: skip
 def test_plural_and_back(one: str, many: str) -> None:
@@ -46,6 +47,12 @@ def test_numbers() -> None:
 
 def test_articles() -> None:
     assert [article(noun) for noun in ("dog", "apple", "skis", "sheep")] == ["a dog", "an apple", "skis", "a sheep"]
+    assert [article(noun) for noun in ("umbrella", "uniform", "hourglass", "jeans")] == [
+        "an umbrella",
+        "a uniform",
+        "an hourglass",
+        "jeans",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from sightline.cli.common import JsonFlag, say
+from sightline.cli.common import JsonFlag, say, writing
 from sightline.errors import BudgetError, ConfigError
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def _copy_prompts(prompts: Path | None) -> None:
 
     if prompts is None:
         raise ConfigError("--copy-prompts: name the folder to write to with --prompts")
-    for path in copy_prompts(prompts):
+    with writing():
+        written = copy_prompts(prompts)
+    for path in written:
         print(path)
 
 

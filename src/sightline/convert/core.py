@@ -96,7 +96,7 @@ def write_samples(path: Path, streams: Iterable[tuple[Tally, Iterator[Item]]], s
         StorageError: the file cannot be written. Whatever was there before is as it was.
     """
     if path.is_dir() or not path.parent.is_dir():
-        found = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is not there"
+        found = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
         raise DataError(f"{path}: {found}; name a file to write, such as train.json", reason="path_invalid")
     ids, tallies, lines = Ids(number_repeated=True), [], path.suffix == ".jsonl"
     try:

@@ -15,6 +15,8 @@ from sightline.data.statistics import ANSWERS, Statistics, summary
 INK, ACCENT, MUTED = "#1f2933", "#2563eb", "#9fb3c8"
 BARS = 12
 """Bars of a panel at most; the rest is one bar."""
+FEWEST_ROWS = 6
+"""Room for so many bars is kept, so that a single one is a bar and no wall."""
 
 
 def table(found: Statistics) -> str:
@@ -46,7 +48,7 @@ def plot(found: Statistics, path: Path, *, title: str) -> None:
     with mpl.rc_context(style):
         figure, panels = pyplot.subplots(2, 3, figsize=(13, 7), layout="constrained")
         figure.suptitle(f"{title}: {found.samples:,} samples", color=INK, fontweight="bold", x=0.01, ha="left")
-        _histogram(panels[0][0], found.tokens, "tokens of a sample" if found.tokens else "tokens: needs --recipe")
+        _histogram(panels[0][0], found.tokens, "tokens of a sample", otherwise="known with --recipe or --checkpoint")
         _histogram(panels[0][1], found.words, "words of an answer")
         places = (panels[0][2], panels[1][0], panels[1][1], panels[1][2])
         for panel, (name, counts) in zip(places, _groups(found).items(), strict=True):
@@ -73,16 +75,20 @@ def _groups(found: Statistics) -> dict[str, dict[str, int]]:
     }
 
 
-def _histogram(panel: Any, values: Sequence[int], name: str) -> None:
-    if len(values):
-        panel.hist(values, bins=min(60, len(set(values))), color=ACCENT)
+def _histogram(panel: Any, values: Sequence[int], name: str, *, otherwise: str = "none") -> None:
     panel.set_title(name, loc="left", color=INK)
+    if not len(values):
+        panel.set_axis_off()
+        panel.text(0, 0.9, otherwise, color=MUTED, transform=panel.transAxes)
+        return
+    panel.hist(values, bins=min(60, len(set(values))), color=ACCENT)
+    panel.set_axisbelow(True)
     panel.grid(axis="y", color="#e5e9ef")
 
 
 def _bars(panel: Any, counts: Mapping[str, int], name: str) -> None:
     shown = panel.barh(list(counts), list(counts.values()), color=ACCENT)
     panel.bar_label(shown, labels=[f"{count:,}" for count in counts.values()], padding=3, color=INK)
-    panel.invert_yaxis()
+    panel.set_ylim(max(len(counts), FEWEST_ROWS) - 0.4, -0.6)  # from the top down
     panel.margins(x=0.15)
     panel.set_title(name, loc="left", color=INK)

@@ -12,7 +12,19 @@ from functools import cached_property
 from itertools import permutations
 
 from sightline.synth.context import Box, Context
-from sightline.synth.vocabulary import COLORS, article, is_pair, key, mentions, plural, singular, spoken, words
+from sightline.synth.vocabulary import (
+    COLORS,
+    article,
+    is_pair,
+    key,
+    mentions,
+    number,
+    plural,
+    singular,
+    spoken,
+    wide_names,
+    words,
+)
 
 PLACES = (
     ("top left", "top", "top right"),
@@ -62,7 +74,11 @@ class Facts:
         self.context = context
         self.wording = wording
         self.vocabulary = vocabulary
-        self.counts = {category: count for category, count in context.counts().items() if count <= MOST_COUNTED}
+        self.counts = {
+            category: count
+            for category, count in context.counts().items()
+            if count <= MOST_COUNTED and not any(_more_than(count, text, category) for text in context.captions)
+        }
 
     def form(self, *forms: str) -> str:
         """One of several wordings, the same throughout a reply: nothing is asked twice in other words."""
@@ -147,6 +163,18 @@ def side(one: Box, other: Box) -> str | None:
     along = {"above": top_too - bottom, "below": top - bottom_too}
     clear = [where for where, gap in (across | along).items() if gap >= CLEAR]
     return clear[0] if len(clear) == 1 else None
+
+
+def _more_than(count: int, caption: str, category: str) -> bool:
+    """Whether a caption may speak of more things of a category than are boxed: `umbrellas` of one, `two red cups`."""
+    said, names = words(caption), wide_names(category)
+    for place, word in enumerate(said):
+        if singular(word) not in names:
+            continue
+        numbers = [told for before in said[max(0, place - 2) : place] if (told := number(before)) is not None]
+        if max(numbers, default=0) > count or (count == 1 and word != singular(word)):
+            return True
+    return False
 
 
 def _colors_of(caption: str, category: str) -> list[str]:

@@ -55,7 +55,7 @@ class RuleTeacher:
         found: dict[str, Pair] = {}
         askers = list(ASKERS.get(kind, ()))
         for _ in range(3):
-            for asker in rng.sample(askers, len(askers)):
+            for asker in sorted(rng.sample(askers, len(askers)), key=lambda asker: asker in LAST_RESORTS):
                 pair = asker(facts, rng)
                 if pair is not None and len(found) < SIZES[kind]:
                     found.setdefault(pair.question, pair)
@@ -120,18 +120,25 @@ def ask_presence(facts: Facts, rng: random.Random) -> Pair | None:
         return None
     category = rng.choice(list(facts.counts))
     count = facts.counts[category]
-    noun = article(category) if count == 1 else plural(category)
-    question = f"{be(1, category).capitalize()} there {article(category)} in the picture?"
-    return Pair(question, f"Yes, there {be(count, category)} {noun}.")
+    noun = article(category) if count == 1 else f"{spoken(count)} {plural(category)}"
+    return Pair(_is_there(facts, category), f"Yes, there {be(count, category)} {noun}.")
 
 
 def ask_absence(facts: Facts, rng: random.Random) -> Pair | None:
     if not facts.absent:
         return None
     category = rng.choice(facts.absent)
-    verb = be(1, category)
-    question = f"{verb.capitalize()} there {article(category)} in the picture?"
-    return Pair(question, f"No, there {verb} no {category} in the picture.")
+    return Pair(_is_there(facts, category), f"No, there {be(1, category)} no {category} in the picture.")
+
+
+def _is_there(facts: Facts, category: str) -> str:
+    """The same words for what is there and what is not: they tell nothing about the answer."""
+    name = article(category)
+    return facts.form(
+        f"{be(1, category).capitalize()} there {name} in the picture?",
+        f"Can {name} be seen in the picture?",
+        f"Does the picture show {name}?",
+    )
 
 
 # ---- what misleads ---------------------------------------------------------------------------------------------------
@@ -207,7 +214,11 @@ def reason_sum(facts: Facts, rng: random.Random) -> Pair | None:
     now = f"{spoken(count)} {category if count == 1 else plural(category)}"
     then = f"{spoken(count + more)} {plural(category)}"
     return Pair(
-        f"How many {plural(category)} would there be if {spoken(more)} more came into the picture, and why?",
+        facts.form(
+            f"How many {plural(category)} would there be with {spoken(more)} more, and how do you know?",
+            f"If {spoken(more)} more {plural(category) if more > 1 else category} were added to the picture, "
+            "how many would there be?",
+        ),
         f"The picture shows {now} now. With {spoken(more)} more, {spoken(count)} and {spoken(more)} make "
         f"{spoken(count + more)}. So there would be {then}.",
     )
@@ -223,10 +234,30 @@ def reason_more(facts: Facts, rng: random.Random) -> Pair | None:
     few, most = sorted((one, other), key=facts.counts.__getitem__)
     low, high = facts.counts[few], facts.counts[most]
     return Pair(
-        f"Are there more {plural(one)} or more {plural(other)}, and by how many?",
+        facts.form(
+            f"Are there more {plural(one)} or more {plural(other)}, and by how many?",
+            f"Which are more numerous, the {plural(one)} or the {plural(other)}, and by how many?",
+        ),
         f"There are {spoken(high)} {plural(most)} and {spoken(low)} {few if low == 1 else plural(few)} in the picture. "
         f"{spoken(high).capitalize()} is more than {spoken(low)}, so there are more {plural(most)}, "
         f"by {spoken(high - low)}.",
+    )
+
+
+def reason_pairs(facts: Facts, rng: random.Random) -> Pair | None:
+    things = [category for category in facts.countable() if category != "person"]
+    if "person" not in facts.counts or not things:
+        return None
+    thing = rng.choice(things)
+    people, count = facts.counts["person"], facts.counts[thing]
+    left = abs(people - count)
+    kind = "person" if people > count else thing
+    rest = "nothing is" if not left else f"{spoken(left)} {kind if left == 1 else plural(kind)} {be(left, kind)}"
+    return Pair(
+        f"If each person were matched with one {thing}, who or what would be left over?",
+        f"There {be(people, 'person')} {spoken(people)} {'person' if people == 1 else plural('person')} and "
+        f"{spoken(count)} {thing if count == 1 else plural(thing)} in the picture. "
+        f"One goes with one, so {rest} left over.",
     )
 
 
@@ -272,8 +303,8 @@ _DIGITS = {spoken(count): count for count in range(13)}
 
 _PLAIN: tuple[Asker, ...] = (ask_count, ask_place, ask_side, ask_color, ask_presence, ask_absence)
 ASKERS: dict[str, tuple[Asker, ...]] = {
-    "conversation": (ask_scene, ask_count, ask_place, ask_side, ask_color, ask_absence),
-    "reasoning": (reason_sum, reason_more, reason_way),
+    "conversation": (ask_scene, ask_count, ask_place, ask_side, ask_color, ask_presence, ask_absence),
+    "reasoning": (reason_more, reason_pairs, reason_way, reason_sum),
     "vqa": tuple(short_of(asker) for asker in _PLAIN),
     "negatives": (
         presume_absent,
@@ -287,15 +318,27 @@ ASKERS: dict[str, tuple[Asker, ...]] = {
 }
 
 
+LAST_RESORTS = [reason_sum]
+"""Asked about where the others have nothing to say: it works everywhere, and would crowd them out."""
+
+
 def describe(facts: Facts) -> str:
     """The captions that say something new, the longest first; then how many things there are, and where."""
     parts = [sentence(caption) for caption in facts.telling_captions()]
     inventory = facts.inventory()
     if inventory:
         category, count = next(iter(facts.counts.items()))
-        parts.append(f"In all, there {be(count, category)} {inventory}.")
+        there = be(count, category)
+        parts.append(
+            facts.form(
+                f"In the picture there {there} {inventory}.",
+                f"Things to be seen: {inventory}.",
+                f"There {there} {inventory} to be seen.",
+            )
+        )
     for category, where in facts.placed():
         parts.append(f"The {category} {be(1, category)} {at(where)}.")
-    for one, side, other in facts.apart()[:2]:
+    once = {frozenset((one, other)): (one, side, other) for one, side, other in reversed(facts.apart())}
+    for one, side, other in list(once.values())[-2:]:
         parts.append(f"The {one} {be(1, one)} {side} the {other}.")
     return " ".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from sightline.ask.question import Question
 from sightline.ask.run import ask_all
 from sightline.ask.teacher import Teacher
 from sightline.atomic import write_atomic
-from sightline.errors import BudgetError, ConfigError
+from sightline.errors import BudgetError, ConfigError, StorageError
 from sightline.synth.card import Licences, Report, write_card
 from sightline.synth.checks import Judge
 from sightline.synth.context import Context
@@ -147,11 +148,17 @@ def read_results(job: Job, results: Sequence[Path]) -> tuple[dict[str, Any], Rep
 
 def open_ledger(job: Job) -> Ledger:
     """The run's ledger, once it is sure that the run may go on in this directory."""
-    job.directory.mkdir(parents=True, exist_ok=True)
+    with _writing(job.directory):
+        job.directory.mkdir(parents=True, exist_ok=True)
     path = job.directory / SETTINGS
-    before = _editions_of(path)
+    before, source = _before(path)
     present = {name: job.plan.edition(name) for name in job.plan.mixture}
     if job.editions == "one":
+        if source is not None and Path(source).resolve() != job.source.path.resolve():
+            raise ConfigError(
+                f"{path}: this run is about {source}, found {job.source.path}: choose another --out, or "
+                "--editions all, which puts both into one data set"
+            )
         for kind, edition in present.items():
             if before.get(kind) not in (None, [edition]):
                 raise ConfigError(
@@ -165,8 +172,20 @@ def open_ledger(job: Job) -> Ledger:
         kind: sorted({*before.get(kind, []), *([present[kind]] if kind in present else [])})
         for kind in sorted({*before, *present})
     }
-    write_atomic(path, json.dumps(settings, indent=2) + "\n")
+    with _writing(job.directory):
+        write_atomic(path, json.dumps(settings, indent=2) + "\n")
     return ledger
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """What the system says to a directory that cannot be written, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or directory}: cannot be written: {error.strerror}; mend it or give another --out"
+        ) from error
 
 
 def export(job: Job, ledger: Ledger) -> Report:
@@ -174,7 +193,8 @@ def export(job: Job, ledger: Ledger) -> Report:
     present = {job.plan.edition(name) for name in job.plan.mixture}
     answers = ledger.accepted(editions=present if job.editions == "present" else None, mixed=job.editions == "all")
     directory = job.directory
-    exported = write_data(answers, directory / DATA)
+    with _writing(directory):
+        exported = write_data(answers, directory / DATA)
     source = job.source
     report = Report(
         source={
@@ -190,9 +210,10 @@ def export(job: Job, ledger: Ledger) -> Report:
         export=exported,
         licences=job.licences,
     )
-    write_atomic(directory / REPORT, json.dumps(report.to_json(), indent=2) + "\n")
-    write_atomic(directory / CARD, write_card(report, directory.name))
-    write_atomic(directory / PAGE, write_page(report, name=directory.name, images=job.images))
+    with _writing(directory):
+        write_atomic(directory / REPORT, json.dumps(report.to_json(), indent=2) + "\n")
+        write_atomic(directory / CARD, write_card(report, directory.name))
+        write_atomic(directory / PAGE, write_page(report, name=directory.name, images=job.images))
     return report
 
 
@@ -211,12 +232,13 @@ def _settings(job: Job) -> dict[str, Any]:
     }
 
 
-def _editions_of(path: Path) -> dict[str, list[str]]:
-    """Kind -> editions that runs in this directory have asked for."""
+def _before(path: Path) -> tuple[dict[str, list[str]], str | None]:
+    """Kind -> editions that runs in this directory have asked for, and what the last one was about."""
     if not path.exists():
-        return {}
+        return {}, None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["editions"]
-        return {str(kind): [str(edition) for edition in editions] for kind, editions in found.items()}
+        found = json.loads(path.read_text(encoding="utf-8"))
+        editions = {str(kind): [str(name) for name in names] for kind, names in found["editions"].items()}
+        return editions, str(found["source"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: damaged: {error!r}; remove it if the ledger beside it is to be used") from error

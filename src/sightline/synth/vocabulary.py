@@ -32,6 +32,8 @@ COLORS = (
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray", "grey",
 )  # fmt: skip
 
+_VOWEL = re.compile(r"(?!uni(?!n)|use|uk|ur[io]n|eu|ewe|one\b|one-)[aeiou]|hour|hono|heir", re.IGNORECASE)
+"""How a noun sounds, by its first letters: `a uniform`, `an hourglass`."""
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+")
 
 
@@ -91,7 +93,7 @@ def article(noun: str) -> str:
     """`a dog`, `an apple`, and `skis`, of which there is never one."""
     if is_pair(noun):
         return noun
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+    return f"an {noun}" if _VOWEL.match(noun) else f"a {noun}"
 
 
 def key(phrase: str) -> tuple[str, ...]:
