@@ -43,6 +43,21 @@ class TrainingError(SightlineError):
     exit_code = 4
 
 
+class TeacherError(SightlineError):
+    """A language model cannot be asked: the key, the quota, the address or the model is wrong, or it is out of order.
+
+    What was answered so far is kept; the same command continues.
+    """
+
+    exit_code = 5
+
+
+class BudgetError(SightlineError):
+    """What may be spent is spent. What was answered so far is kept; with a larger budget the same command continues."""
+
+    exit_code = 6
+
+
 class StorageError(SightlineError):
     """What had to be written could not be; what was there before is whole. The code is EX_IOERR of sysexits.h."""
 
