@@ -24,7 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 WHAT = ("train", "limit", "answer", "data", "scaling")
 CHECK_STEPS = 50
-PEERS = ("trainer", "grouped", "single", "trl")
+PEERS = ("trainer", "tuned", "grouped", "single", "trl")
 
 
 def main() -> int:

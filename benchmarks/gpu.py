@@ -115,7 +115,7 @@ def measure(world: World, device: torch.device, *, checkpointing: bool) -> Row:
             started = now
     rate = gemm_rate(run.model).per_second
     row = _row(world, run, seconds[WARM_UP:], rate)
-    run.lock.close()
+    run.release()
     del run
     _free()
     return row | {"recomputed": checkpointing, "last loss": losses[-1]}

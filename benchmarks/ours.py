@@ -57,4 +57,4 @@ class Ours:
     def close(self) -> None:
         """Ends the workers and gives the directory back."""
         self._source.close()
-        self.run.lock.close()
+        self.run.release()

@@ -16,7 +16,8 @@ from benchmarks.mixture import CAPTIONS, INSTRUCT, Subset
 class Size:
     """Two configurations, and the step: `batch` samples of at most `max_length` positions.
 
-    `micro_batches` are what the padded trainers go through at once, by peer: estimates, until `--tune` has tried.
+    `micro_batches` are what the padded trainers go through at once, by peer: 8 as a usual one (LLaVA-1.5 has 16 for
+    each GPU), otherwise what `--tune` has found fastest.
     """
 
     name: str
@@ -62,8 +63,8 @@ def _llama(width: int, layers: int, heads: int, *, inner: int, rows: int, positi
     }
 
 
-def _peers(padded: int, grouped: int) -> dict[str, int]:
-    return {"trainer": padded, "grouped": grouped, "single": 1, "trl": padded}
+def _peers(usual: int, *, tuned: int, grouped: int, trl: int) -> dict[str, int]:
+    return {"trainer": usual, "tuned": tuned, "grouped": grouped, "single": 1, "trl": trl}
 
 
 SIZES: dict[str, Size] = {
@@ -76,7 +77,7 @@ SIZES: dict[str, Size] = {
             batch=4,
             max_length=512,
             lora_rank=4,
-            micro_batches=_peers(2, 2),
+            micro_batches=_peers(2, tuned=2, grouped=2, trl=2),
         ),
         Size(
             name="small",
@@ -85,7 +86,7 @@ SIZES: dict[str, Size] = {
             batch=32,
             max_length=2048,
             lora_rank=16,
-            micro_batches=_peers(8, 8),
+            micro_batches=_peers(8, tuned=2, grouped=4, trl=8),
         ),
         Size(
             name="mid",
@@ -94,7 +95,7 @@ SIZES: dict[str, Size] = {
             batch=16,
             max_length=2048,
             lora_rank=32,
-            micro_batches=_peers(4, 8),
+            micro_batches=_peers(8, tuned=2, grouped=4, trl=8),
         ),
         Size(
             name="7b",
@@ -103,7 +104,7 @@ SIZES: dict[str, Size] = {
             batch=32,
             max_length=2048,
             lora_rank=128,
-            micro_batches=_peers(8, 8),
+            micro_batches=_peers(16, tuned=16, grouped=16, trl=16),
         ),
     )
 }

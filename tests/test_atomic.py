@@ -45,6 +45,23 @@ def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_pa
     assert leftovers(tmp_path) == []
 
 
+def test_a_file_written_in_pieces_is_the_old_one_until_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    with atomic.new_file(path) as file:
+        file.write(b"one")
+    with pytest.raises(OSError, match="disk full"), atomic.new_file(path) as file:
+        file.write(b"tw")
+        raise OSError("disk full")
+    assert path.read_text() == "one"
+    assert leftovers(tmp_path) == []
+    with atomic.new_file(path) as file:
+        file.write(b"tw")
+        file.write(b"o")
+        assert path.read_text() == "one"
+    assert path.read_text() == "two"
+    assert leftovers(tmp_path) == []
+
+
 def test_a_new_directory_is_sealed_with_sizes_and_checksums(tmp_path: Path) -> None:
     with atomic.new_directory(tmp_path / "step-1", info={"step": 1}) as staging:
         fill(staging)

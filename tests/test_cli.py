@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "describe",
     "plan",
+    "convert",
     "parts",
 )
 QUESTION = {"question_id": "1", "image": "good.png", "text": "What?", "answer": "red", "category": "color"}

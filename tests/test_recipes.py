@@ -220,7 +220,7 @@ class Bench:
             loaded = load_recipe(FILES[key], [*model, *places, *sizes.split()])
             run = prepare(loaded, say=lambda message: None)
             train(run, quiet=True)
-            run.lock.close()
+            run.release()
             self.runs[key] = run
         return self.runs[key]
 

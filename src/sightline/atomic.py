@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from sightline.errors import CheckpointError
 
@@ -45,7 +45,7 @@ def fault_point(name: str) -> None:
 
     `SIGHTLINE_FAULT=name` kills at the first passing of the point `name`, `name:3` at the third. The points of this
     module are `file` (after each file of a directory), `before_manifest`, `before_rename`, `between_renames`,
-    `after_rename`, and `before_replace` (in `write_atomic`).
+    `after_rename`, and `before_replace` (in `new_file` and `write_atomic`).
     """
     wanted, _, nth = os.environ.get(FAULT_VARIABLE, "").partition(":")
     if wanted != name:
@@ -78,12 +78,26 @@ def sha256_file(path: Path) -> str:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace the file `path` by `content`: a reader sees the old file or the new one, never a part."""
+    with new_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write into; when the block ends without an error, it takes the place of `path`.
+
+    For what is too large for `write_atomic` to be given at once.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    fsync_file(temporary)
-    fault_point("before_replace")
-    temporary.replace(path)
-    fsync_dir(path.parent)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        fsync_file(temporary)
+        fault_point("before_replace")
+        temporary.replace(path)
+        fsync_dir(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> object:

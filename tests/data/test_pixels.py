@@ -17,8 +17,8 @@ from sightline.data.pixels import (
     pad_to_square,
     part_of_side,
     resize_and_crop,
-    resized_sides,
 )
+from sightline.geometry import resized_sides
 
 RECORDED = Path(__file__).parents[3] / "shared" / "parity"
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -141,13 +141,13 @@ def test_a_number_cut_by_the_end_of_the_window_is_read_whole(tmp_path: Path, mon
 def test_the_window_does_not_keep_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "CHUNK_BYTES", 256)
     sizes: list[int] = []
-    grow = reading._Window._grow
+    grow = reading.Window._grow
 
-    def noted(window: reading._Window) -> None:
+    def noted(window: reading.Window) -> None:
         grow(window)
         sizes.append(len(window.text))
 
-    monkeypatch.setattr(reading._Window, "_grow", noted)
+    monkeypatch.setattr(reading.Window, "_grow", noted)
     assert len(records(tmp_path, json.dumps([{"a": number} for number in range(2000)]))) == 2000
     assert max(sizes) < 600
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sightline.errors import SightlineError
+from sightline.model.head import product_of_few
 from sightline.model.vlm import VisionLanguageModel
 from tests.fakes import IMAGE_TOKEN, LANGUAGE_FAMILIES, tiny_model, tiny_pixels, tiny_prompt
 
@@ -212,3 +213,23 @@ def test_parts_of_different_types_work_together() -> None:
     model.vision.to(torch.bfloat16)
     model.language.to(torch.bfloat16)
     assert model(tiny_prompt(model), pixels=tiny_pixels(1)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("family", LANGUAGE_FAMILIES)
+@torch.no_grad()
+def test_decoded_rows_get_the_language_models_own_logits(family: str, rows: int) -> None:
+    model = tiny_model(language=family)
+    ids = torch.arange(2, 2 + 5 * rows).view(rows, 5)
+    logits, cache = model.decode(ids)
+    expected = model.language(input_ids=ids).logits
+    torch.testing.assert_close(logits, expected[:, -1], atol=1e-5, rtol=1e-5)
+    logits, _ = model.decode(ids[:, :1], cache)
+    expected = model.language(input_ids=torch.cat([ids, ids[:, :1]], dim=1)).logits
+    torch.testing.assert_close(logits, expected[:, -1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_head_with_a_bias_adds_it_to_the_product_of_few() -> None:
+    head = torch.nn.Linear(6, 9)
+    states = torch.randn(3, 6)
+    torch.testing.assert_close(product_of_few(states, head), head(states))

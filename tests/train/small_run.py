@@ -150,7 +150,7 @@ def trained(recipe: Recipe) -> Path:
     """Prepares and trains to the end; the directory is free again afterwards."""
     run = prepared(recipe)
     train(run, quiet=True)
-    run.lock.close()
+    run.release()
     return run.directory
 
 

@@ -46,7 +46,7 @@ def told(recipe: Recipe) -> tuple[Run, list[str]]:
     """A prepared run, its directory free again, and what it said of the cache."""
     said: list[str] = []
     run = prepare(recipe, say=said.append)
-    run.lock.close()
+    run.release()
     return run, [line for line in said if "feature cache" in line]
 
 

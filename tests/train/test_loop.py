@@ -60,7 +60,7 @@ def crashed(recipe: Recipe, *, step: int) -> None:
     run = prepared(recipe)
     with after_step(step, crash), pytest.raises(Crash):
         train(run, quiet=True)
-    run.lock.close()
+    run.release()
 
 
 def stopped(recipe: Recipe, *, step: int, number: signal.Signals = signal.SIGTERM) -> int:
@@ -68,7 +68,7 @@ def stopped(recipe: Recipe, *, step: int, number: signal.Signals = signal.SIGTER
     run = prepared(recipe)
     with after_step(step, lambda: os.kill(os.getpid(), number)), pytest.raises(Stopped) as caught:
         train(run, quiet=True)
-    run.lock.close()
+    run.release()
     assert isinstance(caught.value.code, int)
     return caught.value.code
 
@@ -382,7 +382,7 @@ def test_validation_rows_are_not_doubled_by_a_death_at_the_very_end(
     with monkeypatch.context() as patch, pytest.raises(Crash):
         patch.setattr(loop, "finish", lambda run: crash())
         train(run, quiet=True)
-    run.lock.close()
+    run.release()
     measured = [row["step"] for row in rows(trained(recipe)) if "validation_loss" in row]
     assert measured == [6, STEPS]
 

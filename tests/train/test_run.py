@@ -242,7 +242,7 @@ def test_where_and_how_often_it_saves_makes_no_other_run(train: dict[str, Any], 
 
 def test_an_output_without_results_may_be_taken_by_another_recipe(world: Path, tmp_path: Path) -> None:
     run = prepared(align_recipe(world, tmp_path / "run"))
-    run.lock.close()
+    run.release()
     assert prepared(align_recipe(world, tmp_path / "run", seed=6)).state.step == 0
 
 
@@ -253,7 +253,7 @@ def test_new_puts_the_old_run_aside_and_loses_nothing(world: Path, finished: Pat
     aside = finished.with_name("run.old-1")
     assert contents(aside) == before
     load(aside)
-    other.lock.close()
+    other.release()
     prepared(align_recipe(world, finished, seed=7), new=True)
     assert contents(aside) == before
     assert finished.with_name("run.old-2").is_dir()
@@ -290,7 +290,7 @@ def test_a_second_run_on_the_same_output_is_refused_with_the_pid_of_the_first(
         message = refused(recipe, new=new)
     assert re.search(rf"in use by process {os.getpid()}\b", message)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    first.lock.close()
+    first.release()
     assert prepared(recipe).state.step == 0
 
 

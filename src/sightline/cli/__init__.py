@@ -14,6 +14,7 @@ import typer
 
 from sightline.cli.checkpoints import export, import_
 from sightline.cli.common import say
+from sightline.cli.datasets import convert
 from sightline.cli.embedded import demo, parts
 from sightline.cli.models import chat, evaluate, loss
 from sightline.cli.recipes import describe, plan, train
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "describe": describe,
     "plan": plan,
+    "convert": convert,
     "parts": parts,
 }
 

@@ -27,7 +27,10 @@ def train(
     from sightline.train.loop import train as run_training
     from sightline.train.run import prepare
 
-    print(run_training(prepare(loaded, new=new, say=say)))
+    run = prepare(loaded, new=new, say=say)
+    done = run_training(run)
+    if run.ranks.first:
+        print(done)
 
 
 def describe(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from sightline.data.batch import Batch, RowPlan
 from sightline.data.mixture import batch_indexes
 from sightline.data.processor import Example
+from sightline.data.shares import Share
 from sightline.errors import DataError
 
 
@@ -44,6 +45,7 @@ class StepMaker:
         rows: how the samples of a step are cut into batches.
         skip: leave a sample out whose picture cannot be opened any more, instead of ending the run.
         kinds: see `batch_indexes`.
+        share: of a step's samples, where several processes take it together; None: all.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class StepMaker:
         seed: int,
         skip: bool = False,
         kinds: bytes | None = None,
+        share: Share | None = None,
     ) -> None:
         self._examples = examples
         self._num_samples = num_samples
@@ -64,14 +67,21 @@ class StepMaker:
         self._seed = seed
         self._skip = skip
         self._kinds = kinds
+        self._share = share
 
     def __call__(self, step: int) -> Step:
-        """The step of this number; `DataError` when a sample cannot be used that must be, or none can."""
+        """The step of this number, or this process's share of it.
+
+        Raises:
+            DataError: a sample cannot be used that must be, or none can.
+        """
         indexes = batch_indexes(
             step, num_samples=self._num_samples, batch=self._batch, seed=self._seed, kinds=self._kinds
         )
+        if self._share is not None:
+            indexes = self._share.of(indexes)
         found, lost = usable(self._examples, indexes, skip=self._skip)
-        if not found:
+        if not found and self._share is None:
             raise DataError(f"step {step + 1} has no usable sample left: {lost[0].message}", reason=lost[0].reason)
         return Step(self._rows.batches(found), lost)
 

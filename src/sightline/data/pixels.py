@@ -18,10 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Triple = tuple[float, float, float]
+from sightline.geometry import canvas_factor, resized_sides
 
-MAX_CANVAS_SIDE = 4096
-"""Longest side that is padded as it is, so that 8192 x 82 never becomes a square of 268 MB."""
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +48,9 @@ class ImageTransform:
         if self.policy == "crop":
             square = resize_and_crop(image, self.size)
         else:
-            if max(image.size) > MAX_CANVAS_SIDE:
-                image = image.reduce(-(-max(image.size) // MAX_CANVAS_SIDE))
+            factor = canvas_factor(*image.size)
+            if factor > 1:
+                image = image.reduce(factor)
             square = pad_and_resize(image, self.size, self.pad_color)
         levels, found = np.asarray(square), np.empty((3, self.size, self.size), np.float32)
         for channel, values in enumerate(level_values(self.mean, self.std)):
@@ -89,16 +89,6 @@ def _amid(image: Image.Image, canvas: tuple[int, int], color: tuple[int, int, in
     made = Image.new("RGB", canvas, color)
     made.paste(image, ((canvas[0] - image.width) // 2, (canvas[1] - image.height) // 2))
     return made
-
-
-def resized_sides(width: int, height: int, size: int) -> tuple[int, int]:
-    """Width and height when the shorter side becomes `size`; the longer one is cut to a whole number.
-
-    transformers' `get_resize_output_image_size`, which CLIP's processor uses.
-    """
-    if width <= height:
-        return size, int(size * height / width)
-    return int(size * width / height), size
 
 
 def resize_and_crop(image: Image.Image, size: int) -> Image.Image:

@@ -85,8 +85,8 @@ def read_records(path: Path) -> Iterator[Record]:
         DataError: the file is missing, unreadable, empty, not UTF-8, not JSON, or cut off.
     """
     name = str(path)
-    with _open(path) as file:
-        window = _Window(file, name)
+    with open_data(path) as file:
+        window = Window(file, name)
         first = window.peek()
         if first and first not in "[{":
             raise window.error("json_invalid", 'found text that is not JSON, expected "[" or "{"; check the path')
@@ -111,7 +111,7 @@ def parse_record(raw: bytes, *, file: str, at: Place) -> Record:
     return Record(file=file, at=at, value=value, fault=json_reader.fault)
 
 
-def _open(path: Path) -> BinaryIO:
+def open_data(path: Path) -> BinaryIO:
     """Open a regular file. Whatever else has that name (a directory, a pipe that never answers) is refused."""
     try:
         if path.exists() and not path.is_file():
@@ -127,13 +127,13 @@ _Item = tuple[int, int, int, object, SampleError | None]
 """First byte, the byte after the last, line, value, fault."""
 
 
-def _lines(window: _Window) -> Iterator[_Item]:
+def _lines(window: Window) -> Iterator[_Item]:
     """JSONL: values up to the end of the file, blank lines between them allowed."""
     while window.peek():
         yield window.take()
 
 
-def _list_elements(window: _Window) -> Iterator[_Item]:
+def _list_elements(window: Window) -> Iterator[_Item]:
     """One JSON list: elements between commas, nothing after the closing bracket."""
     window.skip()
     if window.peek() == "]":
@@ -155,7 +155,7 @@ def _list_elements(window: _Window) -> Iterator[_Item]:
         )
 
 
-class _Window:
+class Window:
     """The stretch of the file that is in memory. `text[at:]` is yet to be read; `text[at]` is at `byte`, in `line`."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:

@@ -27,8 +27,8 @@ from sightline.demo.teacher import SHORT_ANSWER
 from sightline.evaluate.short_answers import Answered
 from sightline.recipe import PARTS, PartName
 from sightline.train.log import LOG_FILE, read_log
+from sightline.train.output import RECIPE_FILE
 from sightline.train.plot import smoothed
-from sightline.train.run import RECIPE_FILE
 
 STAGES = ("align", "instruct")
 CARDS = 4

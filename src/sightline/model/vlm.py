@@ -17,7 +17,7 @@ from sightline.errors import ConfigError
 from sightline.model.cache import new_cache
 from sightline.model.connector import Connector
 from sightline.model.fusion import scatter_features
-from sightline.model.head import has_plain_head, states_at
+from sightline.model.head import FEW, decoder, has_plain_head, product_of_few, states_at
 from sightline.model.vision import VisionEncoder
 
 
@@ -137,14 +137,18 @@ class VisionLanguageModel(nn.Module):
             attention_mask: bool or int64[B, past + T], 0 at padding (on the left); none without padding.
             position_ids: int64[B, T]; those after the past's if not given.
         """
-        output = self.language(
-            **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
-            past_key_values=new_cache(self.language.config) if past is None else past,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            logits_to_keep=1,
-            use_cache=True,
-        )
+        given: dict[str, Any] = {
+            "inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs,
+            "past_key_values": new_cache(self.language.config) if past is None else past,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "use_cache": True,
+        }
+        if inputs.device.type == "cpu" and 1 < len(inputs) <= FEW and self.plain_head:
+            output = decoder(self.language)(**given)
+            states: Tensor = output.last_hidden_state[:, -1]
+            return product_of_few(states, self.language.get_output_embeddings()), output.past_key_values
+        output = self.language(**given, logits_to_keep=1)
         return output.logits[:, -1], output.past_key_values
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:

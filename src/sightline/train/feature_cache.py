@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from sightline.data.processor import picture_name
 from sightline.errors import ConfigError
 from sightline.recipe import TrainSpec
 from sightline.train.encoding import Encoding, Picture, median_seconds
+from sightline.train.ranks import Ranks
 from sightline.train.samples import SampleSet
 
 DECISION_FILE = "feature_cache.json"
@@ -226,6 +227,16 @@ class FeatureCache:
                         said = time.monotonic()
         if pictures:
             self.say(f"feature cache: {done:,} pictures encoded")
+
+
+def choose_together(cache: FeatureCache, ranks: Ranks) -> StoredPictures | None:
+    """The first rank's choice, for all: it measures and fills, the others then find the features."""
+    stored = cache.choose() if ranks.first else None
+    used = ranks.largest(int(stored is not None))
+    if used and not ranks.first:
+        always = cache.settings.model_copy(update={"feature_cache_policy": "always"})
+        stored = replace(cache, settings=always).choose()
+    return stored
 
 
 def storage_seconds(directory: Path, *, record_bytes: int, count: int) -> tuple[float, float]:

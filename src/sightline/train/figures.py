@@ -7,6 +7,7 @@ waiting for data included; padding is no token; the encoder's arithmetic counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from sightline.data.batch import Batch
 from sightline.train.flops import Shown
+from sightline.train.ranks import Ranks
 
 
 def step_figures(
@@ -69,6 +71,14 @@ def shown_in(batches: Sequence[Batch]) -> Shown:
         pictures=encoded + stored,
         encoded=encoded,
     )
+
+
+def shown_by_all(batches: Sequence[Batch], ranks: Ranks) -> tuple[Shown, int, int]:
+    """What the step shows, over all ranks; the positions of its tensors, padding included; its samples."""
+    own = (*astuple(shown_in(batches)), slots(batches), sum(len(batch.ids) for batch in batches))
+    *shown, positions, samples = (int(value) for value in ranks.totals(*own))
+    names = [field.name for field in fields(Shown)]
+    return Shown(**dict(zip(names, shown, strict=True))), positions, samples
 
 
 def slots(batches: Sequence[Batch]) -> int:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,6 +26,39 @@ WIDE = 160
 
 Row = Mapping[str, Any]
 """Numbers by name; `step` counts from 1, `skipped` lists sample ids."""
+
+
+class Log(Protocol):
+    """What a run tells its numbers to."""
+
+    def step(self, row: Row, *, write: bool) -> None: ...
+    def write(self, row: Row) -> None: ...
+    def say(self, message: str) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class NoLog:
+    """The log of a process that keeps none: another one does."""
+
+    def step(self, row: Row, *, write: bool) -> None:
+        pass
+
+    def write(self, row: Row) -> None:
+        pass
+
+    def say(self, message: str) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
 
 
 class RunLog:

@@ -22,8 +22,8 @@ from sightline.data.loader import Refusal, Step, steps
 from sightline.errors import DataError, StorageError, TrainingError
 from sightline.train.device import autocast
 from sightline.train.devices import peak_flops
-from sightline.train.figures import peak_memory, shown_in, slots, step_figures
-from sightline.train.log import LOG_FILE, RunLog, read_log
+from sightline.train.figures import peak_memory, shown_by_all, step_figures
+from sightline.train.log import LOG_FILE, Log, NoLog, RunLog, read_log
 from sightline.train.loss import loss_sum
 from sightline.train.optim import rate_at, set_rates
 from sightline.train.parts import set_modes
@@ -54,8 +54,8 @@ def train(run: Run, *, quiet: bool = False) -> Path:
     """
     if is_finished(run):
         return run.directory
-    settings = run.recipe.train
-    log = RunLog(run.directory, name=run.recipe.name, start=run.state.step, total=run.total, quiet=quiet)
+    settings, ranks = run.recipe.train, run.ranks
+    log = _open_log(run, quiet=quiet)
     source = steps(
         run.make_step,
         start=run.state.step,
@@ -67,7 +67,8 @@ def train(run: Run, *, quiet: bool = False) -> Path:
         for made, waited in _timed(source):
             _note_lost(run, made.lost, log)
             _one_step(run, made.batches, log, waited=waited)
-            done, told = run.state.step, stop.received  # read once: a signal that comes from here on waits for a save
+            done = run.state.step
+            told = ranks.largest(stop.received)  # read once: a signal that comes from here on waits for a save
             due = settings.validate_every and done % settings.validate_every == 0
             if run.validation and (due or done == run.total):
                 log.write({"step": done, "validation_loss": validate(run)})
@@ -76,6 +77,20 @@ def train(run: Run, *, quiet: bool = False) -> Path:
             if told and done < run.total:
                 log.say(f"stopped at step {done}; the same command continues")
                 raise Stopped(128 + told)
+    with ranks.first_goes_ahead():
+        if ranks.first:
+            _finish(run)
+    return run.directory
+
+
+def _open_log(run: Run, *, quiet: bool) -> Log:
+    """The log of the first process; the others keep none."""
+    if not run.ranks.first:
+        return NoLog()
+    return RunLog(run.directory, name=run.recipe.name, start=run.state.step, total=run.total, quiet=quiet)
+
+
+def _finish(run: Run) -> None:
     try:
         plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
         finish(run)
@@ -84,7 +99,6 @@ def train(run: Run, *, quiet: bool = False) -> Path:
             f"{run.directory}: the trained model could not be written: {error}; "
             "make room and start the same command again"
         ) from error
-    return run.directory
 
 
 def _timed(source: Iterator[Step]) -> Iterator[tuple[Step, float]]:
@@ -97,20 +111,22 @@ def _timed(source: Iterator[Step]) -> Iterator[tuple[Step, float]]:
         yield made, time.perf_counter() - started
 
 
-def _one_step(run: Run, batches: list[Batch], log: RunLog, *, waited: float) -> None:
+def _one_step(run: Run, batches: list[Batch], log: Log, *, waited: float) -> None:
     """Takes one step, whatever comes of it, and moves the state on by one. `waited`: seconds, for its data."""
-    settings, state = run.recipe.train, run.state
+    settings, state, ranks = run.recipe.train, run.state, run.ranks
     started = time.perf_counter()
     factor = rate_at(state.step, total=run.total, warmup=settings.warmup, schedule=settings.schedule)
     set_rates(run.optimizer, factor)
-    torch.manual_seed(run.recipe.seed * 1_000_003 + state.step)  # dropout: a function of seed and step, like the batch
+    seed = run.recipe.seed * 1_000_003 + state.step  # dropout: a function of seed and step, like the batch
+    torch.manual_seed(seed + ranks.rank * 2**40)
     set_modes(run.model, settings)
-    result = take_step(run.model, run.optimizer, batches, clip=settings.clip, dtype=run.dtype)
+    result = take_step(run.model, run.optimizer, batches, clip=settings.clip, dtype=run.dtype, ranks=ranks)
     seconds = time.perf_counter() - started
-    shown = shown_in(batches)
+    shown, positions, samples = shown_by_all(batches, ranks)
+    peak = peak_flops(run.device)
     state.step += 1
     state.seconds += seconds
-    state.samples += sum(len(batch.ids) for batch in batches)
+    state.samples += samples
     state.tokens += shown.positions
     state.trained_tokens += shown.trained
     row: dict[str, Any] = {
@@ -124,11 +140,11 @@ def _one_step(run: Run, batches: list[Batch], log: RunLog, *, waited: float) -> 
     }
     row |= step_figures(
         shown,
-        positions=slots(batches),
+        positions=positions,
         seconds=waited + seconds,
         waited=waited,
         flops=None if run.flops is None else run.flops.total(shown),
-        peak_flops=peak_flops(run.device),
+        peak_flops=None if peak is None else peak * ranks.size,
         peak_memory=peak_memory(run.device),
     )
     if not result.finite:
@@ -137,14 +153,15 @@ def _one_step(run: Run, batches: list[Batch], log: RunLog, *, waited: float) -> 
     _count_bad(run, result, log)
 
 
-def _note_lost(run: Run, lost: Sequence[Refusal], log: RunLog) -> None:
+def _note_lost(run: Run, lost: Sequence[Refusal], log: Log) -> None:
     """Counts the samples of a step that broke since the run began; more than the recipe allows end the run."""
-    run.state.lost += len(lost)
+    (count,) = run.ranks.totals(len(lost))
+    run.state.lost += int(count)
     for refusal in lost:
         log.say(f"left out at step {run.state.step + 1}: {refusal.message}")
     limit = run.recipe.bad_samples.max_fraction
     due = max(len(run.samples), run.state.samples)  # in the first epoch, of what it will have shown
-    if lost and run.state.lost > limit * due:
+    if lost and run.state.lost > limit * due:  # the other ranks end with this one
         raise DataError(
             f"{run.state.lost} of {due} samples broke during the run, more than bad_samples.max_fraction "
             f"{limit}; the last: {lost[-1].message}",
@@ -152,25 +169,29 @@ def _note_lost(run: Run, lost: Sequence[Refusal], log: RunLog) -> None:
         )
 
 
-def _save(run: Run, log: RunLog, *, last_chance: bool) -> None:
+def _save(run: Run, log: Log, *, last_chance: bool) -> None:
     """Saves the state. A full disk may have room again at the next save: only the third failure in a row ends the run.
 
     Raises:
         StorageError: that third failure, or the first when there is no next save. The states of before are whole.
     """
+    failure: Exception | None = None
     try:
-        save_state(run.states, run.state, model=run.model, optimizer=run.optimizer, keep=run.recipe.train.keep)
+        if run.ranks.first:
+            save_state(run.states, run.state, model=run.model, optimizer=run.optimizer, keep=run.recipe.train.keep)
     except (OSError, SafetensorError) as error:
-        run.failed_saves += 1
-        what = f"step {run.state.step}: the state could not be saved in {run.states}: {error}"
-        if last_chance or run.failed_saves == MAX_FAILED_SAVES:
-            raise StorageError(f"{what}; make room and start the same command again: it continues") from error
-        log.say(f"{what}; the next save tries again")
-    else:
+        failure = error
+    if not run.ranks.largest(int(failure is not None)):
         run.failed_saves = 0
+        return
+    run.failed_saves += 1
+    what = f"step {run.state.step}: the state could not be saved in {run.states}: {failure}"
+    if last_chance or run.failed_saves == MAX_FAILED_SAVES:
+        raise StorageError(f"{what}; make room and start the same command again: it continues") from failure
+    log.say(f"{what}; the next save tries again")
 
 
-def _count_bad(run: Run, result: StepResult, log: RunLog) -> None:
+def _count_bad(run: Run, result: StepResult, log: Log) -> None:
     """Counts a skipped step; too many in a row end the run, with the last good state on disk."""
     state, limit = run.state, run.recipe.train.max_bad_steps
     if result.finite:
@@ -191,11 +212,12 @@ def _count_bad(run: Run, result: StepResult, log: RunLog) -> None:
 def validate(run: Run) -> float:
     """The mean loss over the trained tokens of the validation samples, in nats."""
     run.model.eval()
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     for batch in run.validation_batches():
         with autocast(run.device, run.dtype):
             total += loss_sum(run.model, batch.to(run.device)).item()
         count += batch.trained_tokens
+    total, count = run.ranks.totals(total, count)
     return total / max(count, 1)
 
 

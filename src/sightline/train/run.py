@@ -6,25 +6,24 @@ order is by price: paths, the output, samples, their tokens and pictures, and on
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import torch
 
 from sightline.atomic import MANIFEST, read_json, readable_directory, sha256_file, verify_manifest, write_atomic
-from sightline.config import dump_recipe, fingerprint
+from sightline.config import fingerprint
 from sightline.data.batch import Batch, RowPlan
 from sightline.data.loader import StepMaker, usable
 from sightline.data.mixture import total_steps
 from sightline.data.processor import Processor
 from sightline.data.sample import Rejection
+from sightline.data.shares import Share
 from sightline.errors import CheckpointError, ConfigError
 from sightline.model.checkpoint import save_checkpoint
 from sightline.model.packed import use_packed_attention
@@ -34,26 +33,24 @@ from sightline.recipe import Recipe
 from sightline.train.assemble import assemble_model, assemble_processor
 from sightline.train.device import autocast, choose_device, choose_dtype, place
 from sightline.train.encoding import Encoding
-from sightline.train.feature_cache import FeatureCache, check_place
+from sightline.train.feature_cache import FeatureCache, check_place, choose_together
 from sightline.train.flops import StepFlops, step_flops
 from sightline.train.optim import build_optimizer, parameter_groups
+from sightline.train.output import FINISHED, STATES, claim
 from sightline.train.parts import add_lora, freeze, merge_lora
+from sightline.train.ranks import Ranks, join, own_device
 from sightline.train.samples import SampleSet, read_sources
 from sightline.train.state import TrainState, resume, trained_parameters
-
-STATES = "checkpoints"
-RECIPE_FILE = "recipe.yaml"
-FINISHED = "finished.json"
 
 Say = Callable[[str], None]
 
 
 @dataclass(kw_only=True)
 class Run:
-    """A run that is ready to go on. `total` is its number of steps; `state.step` of them are done.
+    """A run that is ready to go on, in one of its processes. `total` is its number of steps; `state.step` are done.
 
-    `packed` tells whether samples lie in rows without padding, `flops` what they cost, where that can be told;
-    `failed_saves` counts the saves that failed in a row.
+    `lock` is the first process's alone. `packed` tells whether samples lie in rows without padding, `flops` what they
+    cost, where that can be told; `failed_saves` counts the saves that failed in a row.
     """
 
     recipe: Recipe
@@ -67,10 +64,16 @@ class Run:
     total: int
     device: torch.device
     dtype: torch.dtype
-    lock: TextIO
+    lock: TextIO | None
     packed: bool
     flops: StepFlops | None
+    ranks: Ranks
     failed_saves: int = 0
+
+    def release(self) -> None:
+        """Lets go of the output directory."""
+        if self.lock is not None:
+            self.lock.close()
 
     @property
     def states(self) -> Path:
@@ -103,16 +106,31 @@ class Run:
             seed=self.recipe.seed,
             skip=self._may_skip,
             kinds=self.samples.shows_pictures if settings.group_by_modality else None,
+            share=self._share(self.samples),
         )
 
     def validation_batches(self) -> Iterator[Batch]:
-        """All validation samples, some steps' worth at a time."""
-        size = self.recipe.train.batch
+        """All validation samples, or this process's share of them, some steps' worth at a time."""
+        size, share = self.recipe.train.batch, self._share(self.validation)
         for start in range(0, len(self.validation), size):
-            stop = min(start + size, len(self.validation))
-            examples, _ = usable(self.validation.example, range(start, stop), skip=self._may_skip)
+            indexes: Sequence[int] = range(start, min(start + size, len(self.validation)))
+            if share is not None:
+                indexes = share.of(indexes)
+            examples, _ = usable(self.validation.example, indexes, skip=self._may_skip)
             if examples:
                 yield from self.rows.batches(examples)
+
+    def _share(self, samples: SampleSet) -> Share | None:
+        """What this process takes of each step; None: all of it. Costs are told from lengths, FLOPs where known."""
+        if self.ranks.alone:
+            return None
+        lengths = samples.lengths.astype(np.float64)
+        costs = lengths
+        if self.flops is not None:
+            picture = self.flops.per_picture + self.flops.per_encoded
+            costs = self.flops.per_position * lengths + self.flops.per_pair * lengths * (lengths + 1) / 2
+            costs += picture * np.frombuffer(samples.shows_pictures, np.uint8).astype(np.float64)
+        return Share(rank=self.ranks.rank, ranks=self.ranks.size, costs=costs)
 
 
 def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
@@ -125,19 +143,25 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     Raises:
         SightlineError: something in the recipe, the data or the output directory cannot be; nothing was changed.
     """
-    device = choose_device(recipe.train.device)
+    ranks = join()
+    if not ranks.first:
+        say = _nothing
+    device = own_device(choose_device(recipe.train.device))
     dtype = choose_dtype(recipe.train.precision, device)
     if recipe.train.quantize is not None:
         import_bitsandbytes("train.quantize")
     check_place(recipe.train)
+    _check_ranks(recipe, ranks)
     directory = Path(recipe.output)
     processor = assemble_processor(recipe)
     processes, bad = recipe.train.workers or None, recipe.bad_samples
-    samples = read_sources(recipe.data, processor, bad=bad, say=say, processes=processes)
-    validation = read_sources(recipe.validation, processor, bad=bad, say=say, key="validation", processes=processes)
-    mark = ":".join((fingerprint(recipe), samples.fingerprint, *_start_mark(recipe)))
-    lock = _claim(directory, recipe, mark, new=new)
-    _write_refused(directory, [*samples.refused, *validation.refused])
+    with ranks.first_goes_ahead():
+        samples = read_sources(recipe.data, processor, bad=bad, say=say, processes=processes)
+        validation = read_sources(recipe.validation, processor, bad=bad, say=say, key="validation", processes=processes)
+        mark = ":".join((fingerprint(recipe), samples.fingerprint, *_start_mark(recipe)))
+        lock = claim(directory, recipe, mark, new=new) if ranks.first else None
+        if ranks.first:
+            _write_refused(directory, [*samples.refused, *validation.refused])
     total = recipe.train.steps or total_steps(
         num_samples=len(samples), batch=recipe.train.batch, epochs=recipe.train.epochs or 1
     )
@@ -153,15 +177,16 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     encoding = Encoding(
         vision=model.vision, processor=processor, device=device, dtype=dtype, workers=recipe.train.workers
     )
-    stored = FeatureCache(
+    cache = FeatureCache(
         settings=recipe.train, encoding=encoding, samples=samples, validation=validation, start=state.step,
         total=total, directory=directory, reserve=_space_needed(model, dtype), say=say,
-    ).choose()  # fmt: skip
+    )  # fmt: skip
+    stored = choose_together(cache, ranks)
     samples, validation = replace(samples, stored=stored), replace(validation, stored=stored)
     return Run(
         recipe=recipe, directory=directory, model=model, processor=processor, optimizer=optimizer, samples=samples,
         validation=validation, state=state, total=total, device=device, dtype=dtype, lock=lock, packed=packed,
-        flops=_flops(model),
+        flops=_flops(model), ranks=ranks,
     )  # fmt: skip
 
 
@@ -235,34 +260,20 @@ def _in_full_precision(run: Run) -> VisionLanguageModel:
     return model
 
 
+def _nothing(message: str) -> None:
+    """What the first process says need not be said again."""
+
+
+def _check_ranks(recipe: Recipe, ranks: Ranks) -> None:
+    if recipe.train.batch < ranks.size:
+        raise ConfigError(
+            f"train.batch: found {recipe.train.batch}, expected at least one sample for each of the {ranks.size} "
+            "processes; start fewer"
+        )
+
+
 def _mark(run: Run) -> dict[str, object]:
     return {"fingerprint": run.state.fingerprint, "steps": run.total}
-
-
-def _claim(directory: Path, recipe: Recipe, mark: str, *, new: bool) -> TextIO:
-    """Takes the output directory for this run: one process at a time, and never over a run of another recipe."""
-    recipe_file = directory / RECIPE_FILE
-    if new and directory.is_dir():
-        with _lock(directory):  # or a run that goes on would write its states into the next one
-            _put_aside(directory)
-    if directory.exists() and not directory.is_dir():
-        raise ConfigError(f"output: {directory} is a file; give a directory")
-    owner = directory / "run.json"
-    has_results = (directory / FINISHED).exists() or any((directory / STATES).glob("*"))
-    if owner.exists() and has_results:
-        found = read_json(owner)
-        if not isinstance(found, dict) or found.get("fingerprint") != mark:
-            raise ConfigError(
-                f"output: {directory} holds a run of another recipe or other data; give another output, "
-                "or --new to put it aside and start over"
-            )
-    if not owner.exists() and (directory / "config.json").exists():
-        raise ConfigError(f"output: {directory} holds a model that no run has written there; give another output")
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = _lock(directory)
-    write_atomic(owner, json.dumps({"fingerprint": mark}) + "\n")
-    write_atomic(recipe_file, dump_recipe(recipe))
-    return lock
 
 
 def _start_mark(recipe: Recipe) -> tuple[str, ...]:
@@ -276,42 +287,6 @@ def _write_refused(directory: Path, refused: list[Rejection]) -> None:
     """The samples that are left out, one a line, for whoever mends them."""
     if refused:
         write_atomic(directory / "bad_samples.jsonl", "".join(json.dumps(asdict(found)) + "\n" for found in refused))
-
-
-def _lock(directory: Path) -> TextIO:
-    """An exclusive lock that the system drops with the process, however it ends."""
-    lock = (directory / "run.lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        raise ConfigError(
-            f"output: {directory} is in use by process {lock.read().strip() or '?'}; wait, or give another output"
-        ) from error
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    _close_in_children(lock)
-    return lock
-
-
-def _close_in_children(file: TextIO) -> None:
-    """Worker processes are forked, and outlive a killed run by seconds: they must not keep its lock."""
-    reference = weakref.ref(file)
-
-    def close() -> None:
-        if (copy := reference()) is not None:
-            copy.close()
-
-    os.register_at_fork(after_in_child=close)
-
-
-def _put_aside(directory: Path) -> None:
-    number = 1
-    while (aside := directory.with_name(f"{directory.name}.old-{number}")).exists():
-        number += 1
-    directory.rename(aside)
 
 
 def _check_space(directory: Path, model: VisionLanguageModel, dtype: torch.dtype) -> None:

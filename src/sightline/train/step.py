@@ -1,14 +1,15 @@
 """One optimizer step.
 
-Comes in: a model, an optimizer, the micro-batches of a step. Goes out: the new weights and the step's numbers; or, when
-the loss or the gradient is not finite, the old weights and the names of the samples. Does not know files or schedules.
+Comes in: a model, an optimizer, the micro-batches of a step, or a rank's share of them. Goes out: the new weights and
+the step's numbers; or, when the loss or the gradient is not finite, the old weights and the names of the samples. Does
+not know files or schedules.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,6 +18,7 @@ from sightline.errors import TrainingError
 from sightline.model.vlm import VisionLanguageModel
 from sightline.train.device import autocast
 from sightline.train.loss import loss_sum
+from sightline.train.ranks import ALONE, Ranks
 from sightline.train.state import trained_parameters
 
 
@@ -26,26 +28,29 @@ class StepResult:
 
     loss: float
     gradient_norm: float
-    suspects: tuple[str, ...]
-    """Ids of the samples in micro-batches whose loss was not finite; all of the step when only the gradient was."""
+    suspects: tuple[str, ...] = ()
+    """Ids of the samples in micro-batches whose loss was not finite; all of the step when only the gradient was not."""
 
     @property
     def finite(self) -> bool:
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
-def accumulate(model: VisionLanguageModel, batches: Sequence[Batch], *, dtype: torch.dtype) -> tuple[float, list[str]]:
+def accumulate(
+    model: VisionLanguageModel, batches: Sequence[Batch], *, dtype: torch.dtype, ranks: Ranks = ALONE
+) -> tuple[float, list[str]]:
     """Adds the step's gradient to `.grad`: that of the summed loss over the global count of trained tokens.
 
     Returns:
-        The loss, and the ids of the samples in micro-batches with a non-finite loss.
+        The loss, and the ids of the samples in this rank's micro-batches with a non-finite loss.
 
     Raises:
         TrainingError: the whole step has not one trained token.
     """
-    count = sum(batch.trained_tokens for batch in batches)
+    (count,) = ranks.totals(sum(batch.trained_tokens for batch in batches))
     if count == 0:
-        raise TrainingError(f"no trained token in a whole step (samples {', '.join(batches[0].ids[:3])}, ...)")
+        names = [name for batch in batches for name in batch.ids[:3]][:3]
+        raise TrainingError(f"no trained token in a whole step (samples {', '.join(names)}, ...)")
     device = next(model.parameters()).device
     losses: list[torch.Tensor] = []
     for batch in batches:
@@ -54,11 +59,12 @@ def accumulate(model: VisionLanguageModel, batches: Sequence[Batch], *, dtype: t
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
-    values = torch.stack(losses).tolist()
+    values = torch.stack(losses).tolist() if losses else []
     suspects = [
         name for batch, value in zip(batches, values, strict=True) if not math.isfinite(value) for name in batch.ids
     ]
-    return sum(values), suspects
+    ranks.sum_gradients(trained_parameters(model).values())
+    return ranks.totals(sum(values))[0], suspects
 
 
 def take_step(
@@ -68,20 +74,23 @@ def take_step(
     *,
     clip: float | None,
     dtype: torch.dtype,
+    ranks: Ranks = ALONE,
 ) -> StepResult:
-    """Gradient, clipping, update. A non-finite loss or gradient reaches neither weights nor moments."""
+    """Gradient, clipping, update. A non-finite loss or gradient reaches neither weights nor moments of any rank.
+
+    Args:
+        batches: this rank's; there may be none, as long as another rank has some.
+    """
     optimizer.zero_grad(set_to_none=True)
-    loss, suspects = accumulate(model, batches, dtype=dtype)
+    loss, suspects = accumulate(model, batches, dtype=dtype, ranks=ranks)
     gradients = [parameter.grad for parameter in trained_parameters(model).values() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    result = StepResult(
-        loss=loss,
-        gradient_norm=norm.item(),
-        suspects=tuple(suspects or [name for batch in batches for name in batch.ids]),
-    )
+    result = StepResult(loss=loss, gradient_norm=norm.item())
     if result.finite:
         if clip is not None:
             torch.nn.utils.clip_grads_with_norm_(list(trained_parameters(model).values()), clip, norm)
         optimizer.step()
+    else:
+        suspects = ranks.joined(suspects) or ranks.joined([name for batch in batches for name in batch.ids])
     optimizer.zero_grad(set_to_none=True)
-    return result
+    return replace(result, suspects=tuple(suspects))
