@@ -132,9 +132,9 @@ class Ledger:
         )
         if not mixed:
             self._refuse_mixture(editions)
-        for row in self.file.read(query):
-            if editions is None or row[5] in editions:
-                yield Answer(*row[:6], read_reply(row[6], model=row[3]))
+        for key, kind, subject, model, version, edition, raw in self.file.read(query):
+            if editions is None or edition in editions:
+                yield Answer(key, kind, subject, model, version, edition, read_reply(raw, model=model))
 
     def _refuse_mixture(self, editions: Collection[str] | None) -> None:
         query = (
