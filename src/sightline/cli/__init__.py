@@ -16,6 +16,7 @@ from sightline.cli.checkpoints import export, import_
 from sightline.cli.common import say
 from sightline.cli.datasets import convert
 from sightline.cli.embedded import demo, parts
+from sightline.cli.judging import judge
 from sightline.cli.models import chat, evaluate, loss
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "chat": chat,
     "evaluate": evaluate,
     "score": score,
+    "judge": judge,
     "inspect": inspect,
     "loss": loss,
     "import": import_,
