@@ -18,6 +18,7 @@ from sightline.cli.datasets import convert
 from sightline.cli.embedded import demo, parts
 from sightline.cli.judging import judge
 from sightline.cli.models import chat, evaluate, loss
+from sightline.cli.probing import probe
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
 from sightline.cli.scores import score
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "score": score,
     "judge": judge,
+    "probe": probe,
     "inspect": inspect,
     "loss": loss,
     "import": import_,

@@ -13,7 +13,9 @@ from sightline.cli.common import JsonFlag, say
 from sightline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sightline.ask.budget import Prices
+    from sightline.ask.budget import Budget, Prices
+    from sightline.ask.teacher import Teacher
+    from sightline.evaluate.judge.run import Job, Judged
 
 
 def judge(
@@ -41,14 +43,8 @@ def judge(
 ) -> None:
     """Have a language model judge answers, and score what it says. Started again, it goes on where it stopped."""
     from sightline.ask.budget import Budget
-    from sightline.ask.ledger import Ledger
-    from sightline.ask.limits import Limits
     from sightline.ask.openai_teacher import OpenAITeacher
-    from sightline.ask.progress import progress_bar
-    from sightline.evaluate.judge.asking import Desk
-    from sightline.evaluate.judge.run import LEDGER, Job, run
-    from sightline.evaluate.results import table
-    from sightline.evaluate.score import score_files
+    from sightline.evaluate.judge.run import Job
 
     job = Job(
         bench=bench,
@@ -66,20 +62,40 @@ def judge(
     teacher = OpenAITeacher(
         base_url=base_url, key_variable=key_variable, deadline=deadline, seeded=False, tokens_field=tokens_field
     )
-    out.mkdir(parents=True, exist_ok=True)
-    with Ledger(out / LEDGER) as ledger, progress_bar() as progress:
+    _tell(_asked(job, teacher, model, limit, asks=asks, concurrency=concurrency), protocol, as_json=as_json)
+
+
+def _asked(job: Job, teacher: Teacher, model: str, budget: Budget, *, asks: int, concurrency: int) -> Judged:
+    from sightline.ask.ledger import Ledger
+    from sightline.ask.limits import Limits
+    from sightline.ask.progress import progress_bar
+    from sightline.evaluate.judge.asking import Desk
+    from sightline.evaluate.judge.run import LEDGER, run
+
+    job.out.mkdir(parents=True, exist_ok=True)
+    with Ledger(job.out / LEDGER) as ledger, progress_bar() as progress:
         desk = Desk(
             model=model,
             teacher=teacher,
             ledger=ledger,
-            budget=limit,
+            budget=budget,
             limits=Limits(concurrency=concurrency),
             asks=asks,
             progress=progress,
         )
-        judged = run(job, desk)
-    for name, what in (("missing", "questions have no answer"), ("failed", "replies could not be used"),
-                       ("silent", "questions got no reply")):  # fmt: skip
+        return run(job, desk)
+
+
+def _tell(judged: Judged, protocol: str, *, as_json: bool) -> None:
+    """The scores of what was judged, and what is wrong with it."""
+    from sightline.evaluate.results import table
+    from sightline.evaluate.score import score_files
+
+    for name, what in (
+        ("missing", "questions have no answer"),
+        ("failed", "replies could not be used"),
+        ("silent", "questions got no reply"),
+    ):
         if judged.summary[name]:
             say(f"sightline: {judged.summary[name]} {what}")
     results = [score_files(one.task, one.predictions, one.annotations, protocol=protocol) for one in judged.scorings]
