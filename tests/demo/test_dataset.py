@@ -15,7 +15,8 @@ from sightline.demo.coco import file_name, read_captions, read_scenes
 from sightline.demo.dataset import TEST_START, Counts, instruction_sample, questions, write_data
 from sightline.demo.teacher import ASKERS, SHORT_ANSWER
 from sightline.demo.world import UNSEEN_PAIRS, Scene, draw_scene
-from sightline.evaluate.short_answers import read_questions, swapped
+from sightline.evaluate.blind import swapped
+from sightline.evaluate.tasks.short_answers import questions as read_questions
 from tests.demo.scenes import truth
 
 COUNTS = Counts(train=40, validation=6, test_seen=24, test_unseen=12)
@@ -145,36 +146,37 @@ def _answer(scene: Scene, kind: str, question: str) -> tuple[str, str] | None:
 
 
 def test_questions_have_ids_of_their_own_and_true_answers(folder: Path) -> None:
-    found = read_questions(folder / "questions.jsonl")
+    found = read_questions([folder / "questions.jsonl"])
     by_name = {file_name(scene.index): scene for scene in scenes_of(folder, "test")}
-    assert len({question.question_id for question in found}) == len(found) == 3 * SPLITS["test"]
+    assert len({question.id for question in found}) == len(found) == 3 * SPLITS["test"]
     assert {question.image for question in found} == set(by_name)
     for question in found:
         text, request = question.text.rsplit("\n", 1)
         assert request == SHORT_ANSWER
-        assert truth(by_name[question.image], question.category, text)[0] == question.answer
+        assert truth(by_name[question.image], question.group, text)[0] == question.answers[0]
 
 
 def test_questions_are_of_all_types_and_never_two_of_one_type_about_a_picture(folder: Path) -> None:
-    found = read_questions(folder / "questions.jsonl")
-    assert len({question.category for question in found}) >= 8
-    pairs = Counter((question.image, question.category) for question in found)
+    found = read_questions([folder / "questions.jsonl"])
+    assert len({question.group for question in found}) >= 8
+    pairs = Counter((question.image, question.group) for question in found)
     assert max(pairs.values()) == 1
 
 
 def test_unseen_marks_questions_that_turn_on_an_unseen_pair_in_the_picture(folder: Path) -> None:
-    found = read_questions(folder / "questions.jsonl")
+    found = read_questions([folder / "questions.jsonl"])
     by_name = {file_name(scene.index): scene for scene in scenes_of(folder, "test")}
-    marked = [question for question in found if question.unseen]
+    marked = [question for question in found if question.more["unseen"]]
     assert {question.image for question in marked} <= {name for name, s in by_name.items() if s.has_unseen_pair}
     assert len({question.image for question in marked}) >= 11, "nearly every such picture is asked about its pair"
-    assert all(question.category != "reading" for question in marked)
+    assert all(question.group != "reading" for question in marked)
     assert all(question["unseen"] is False for question in questions(draw_scene(5, seed=1)))
 
 
 def test_swapping_shows_no_question_its_own_picture(folder: Path) -> None:
-    found = read_questions(folder / "questions.jsonl")
-    assert all(other != question.image for other, question in zip(swapped(found), found, strict=True))
+    found = read_questions([folder / "questions.jsonl"])
+    images = [question.image for question in found]
+    assert all(other != own for other, own in zip(swapped(images), images, strict=True))
 
 
 def test_the_same_counts_give_the_same_bytes_however_many_processes(folder: Path, tmp_path: Path) -> None:

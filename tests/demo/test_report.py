@@ -17,7 +17,8 @@ from sightline.demo.paint import paint
 from sightline.demo.report import SPACE, compact, duration, quota, spread, write_report
 from sightline.demo.teacher import SHORT_ANSWER
 from sightline.demo.world import draw_scene
-from sightline.evaluate.short_answers import Answered, Question, score
+from sightline.evaluate.short_answers import Answered, score
+from sightline.evaluate.tasks.task import Question
 
 PICTURES = 3
 HOSTILE = """</bdi><script src="http://evil.example/x.js"></script><img src=x onerror='alert(1)'>{{ 7 * 7 }} & "so" """
@@ -65,8 +66,8 @@ class Page(HTMLParser):
 def answer(number: int, category: str, *, correct: bool, given: str | None = None, unseen: bool = False) -> Answered:
     picture = file_name(number % PICTURES)
     question = Question(
-        question_id=str(number), image=picture, text=f"{category} question {number}?\n{SHORT_ANSWER}",
-        answer=f"truth{number}", category=category, unseen=unseen,
+        id=str(number), image=picture, text=f"{category} question {number}?\n{SHORT_ANSWER}",
+        answers=(f"truth{number}",), group=category, more={"unseen": unseen},
     )  # fmt: skip
     return Answered(
         question=question, image=picture, given=given or f"{'truth' if correct else 'mistake'}{number}", correct=correct

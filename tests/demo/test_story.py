@@ -26,7 +26,8 @@ from sightline.demo.paint import paint
 from sightline.demo.pretrain_language import answer_loss, collate, tokenize
 from sightline.demo.story import Clock, objects_named, pair_scores, run_demo
 from sightline.demo.teacher import description
-from sightline.evaluate.short_answers import Answered, Question
+from sightline.evaluate.short_answers import Answered
+from sightline.evaluate.tasks.task import Question
 from sightline.infer import load
 from sightline.infer.chat import ChatSession
 from sightline.model.build import build_language, build_vision
@@ -44,7 +45,7 @@ SMALL = partial(Counts, validation=2, test_seen=6, test_unseen=3)
 
 
 def answered(category: str, *, correct: bool, unseen: bool = False) -> Answered:
-    question = Question(question_id="1", image="1.png", text="?", answer="x", category=category, unseen=unseen)
+    question = Question(id="1", image="1.png", text="?", answers=("x",), group=category, more={"unseen": unseen})
     return Answered(question=question, image="1.png", given="", correct=correct)
 
 

@@ -1,95 +1,32 @@
-"""Questions with short answers: what counts as right, whose picture is shown, and what a file may hold."""
+"""Questions with short answers, asked of a model in this process."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from sightline.errors import DataError
-from sightline.evaluate.short_answers import (
-    Answered,
-    Question,
-    answer_questions,
-    normalise,
-    read_questions,
-    score,
-    swapped,
-    table,
-    write_answers,
-)
+from sightline.evaluate.blind import swapped
+from sightline.evaluate.short_answers import Answered, answer_questions, score, table, write_answers
+from sightline.evaluate.tasks.task import Question
 from sightline.infer.chat import ChatSession
 from sightline.infer.sampling import Sampling
 from tests.tiny_checkpoint import tiny_assistant
 
-LINE = {"question_id": "7-color", "image": "7.png", "text": "What color?", "answer": "red", "category": "color"}
+LINE = {"question_id": "7", "image": "7.png", "text": "What color?", "answer": "red", "category": "color"}
 
 
-def question(number: int, image: str, **fields: Any) -> Question:
-    return Question(**{**LINE, "question_id": str(number), "image": image, **fields})
+def question(
+    number: int, image: str, *, text: str = "What color?", answer: str = "red", category: str = "color"
+) -> Question:
+    return Question(id=str(number), image=image, text=text, answers=(answer,), group=category, more={"unseen": False})
 
 
 def answered(category: str, correct: bool) -> Answered:
     return Answered(question=question(0, "0.png", category=category), image="0.png", given="", correct=correct)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("red star", "red star"),
-        ("  The Red  Star. ", "red star"),
-        ("A cross", "cross"),
-        ("an owl!", "owl"),
-        ('"CAT"', "cat"),
-        ("'cat',", "cat"),
-        ("top\tleft\n", "top left"),
-        ("the", "the"),
-        ("a", "a"),
-        ("theatre", "theatre"),
-        ("another star", "another star"),
-        ("the a", "a"),
-        ("12.", "12"),
-        ("3.5", "3.5"),
-        ("yes, it is", "yes, it is"),
-        ("", ""),
-        (" . ", ""),
-    ],
-)
-def test_answers_are_compared_without_case_article_and_punctuation(text: str, expected: str) -> None:
-    assert normalise(text) == expected
-
-
-@pytest.mark.parametrize(
-    "images",
-    [
-        ["a", "b"],
-        ["a", "a", "b"],
-        ["a", "b", "a"],
-        ["a", "b", "a", "b"],
-        ["a", "a", "a", "b"],
-        [*"aaabbbccc"],
-        [*"abcabcabcabc"],
-        [*("a" * 9), "b"],
-    ],
-)
-def test_no_question_is_shown_its_own_picture(images: list[str]) -> None:
-    shown = swapped([question(number, image) for number, image in enumerate(images)])
-    assert len(shown) == len(images)
-    assert all(other != own and other in images for other, own in zip(shown, images, strict=True))
-
-
-def test_swapping_takes_every_picture_where_each_question_has_its_own() -> None:
-    images = [f"{number}.png" for number in range(11)]
-    shown = swapped([question(number, image) for number, image in enumerate(images)])
-    assert sorted(shown) == sorted(images)
-
-
-def test_swapping_the_pictures_of_one_picture_is_refused() -> None:
-    with pytest.raises(DataError, match=r"all questions are about a\.png"):
-        swapped([question(1, "a.png"), question(2, "a.png")])
 
 
 def test_every_question_counts_the_same() -> None:
@@ -123,57 +60,9 @@ def test_table_has_a_line_per_category_and_a_column_per_model() -> None:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_questions_come_in_order_and_empty_lines_do_not_count(tmp_path: Path) -> None:
-    path = tmp_path / "questions.jsonl"
-    more = {**LINE, "question_id": 8, "unseen": True, "answer": "größer \N{LINE SEPARATOR} 😀"}
-    path.write_text(f"{json.dumps(LINE)}\n\n{json.dumps(more, ensure_ascii=False)}\r\n", encoding="utf-8")
-    assert read_questions(path) == [Question(**LINE), Question(**{**more, "question_id": "8"})]
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        read_questions(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        pytest.param(b"{", "question_id", id="cut"),
-        pytest.param(b"[1]", "question_id", id="a list"),
-        pytest.param(b"3", "question_id", id="a number"),
-        pytest.param(b"{}", "question_id", id="empty"),
-        pytest.param(b'{"question_id": 1}', "image", id="image missing"),
-        pytest.param(json.dumps({**LINE, "ansver": 1}).encode(), "ansver", id="unknown key"),
-        pytest.param(json.dumps({**LINE, "answer": 3}).encode(), "answer is 3", id="answer is a number"),
-        pytest.param(json.dumps({**LINE, "image": None}).encode(), "image is None", id="image is null"),
-        pytest.param(b'{"question_id": "\xff"}', "utf-8", id="not UTF-8"),
-        pytest.param(b"[" * 100_000, "question_id", id="too deep"),
-    ],
-)
-def test_a_line_that_is_no_question_is_named(tmp_path: Path, text: bytes, words: str) -> None:
-    path = tmp_path / "questions.jsonl"
-    path.write_bytes(json.dumps(LINE).encode() + b"\n" + text + b"\n")
-    assert f"{path}:2:" in (message := refused(path))
-    assert words in message
-
-
-@pytest.mark.parametrize("content", [b"", b"\n \n"])
-def test_a_file_without_questions_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "empty.jsonl").write_bytes(content)
-    assert "no questions" in refused(tmp_path / "empty.jsonl")
-
-
-def test_a_missing_file_or_a_directory_is_named(tmp_path: Path) -> None:
-    assert "no such file" in refused(tmp_path / "none.jsonl")
-    assert "no such file" in refused(tmp_path)
-
-
 def test_answers_are_written_with_what_was_shown(tmp_path: Path) -> None:
     path = tmp_path / "new" / "answers.jsonl"
-    write_answers(path, [Answered(question=Question(**LINE), image="9.png", given="blue", correct=False)])
+    write_answers(path, [Answered(question=question(7, "7.png"), image="9.png", given="blue", correct=False)])
     written = [json.loads(line) for line in path.read_text().splitlines()]
     assert written == [{**LINE, "unseen": False, "shown": "9.png", "given": "blue", "correct": False}]
 
@@ -230,7 +119,7 @@ def test_an_answer_is_right_when_it_is_what_was_expected(pictures: Path) -> None
 def test_swapped_pictures_are_shown_and_named(pictures: Path) -> None:
     model, processor = tiny_assistant()
     blind = answer_questions(model, processor, QUESTIONS, root=pictures, swap_images=True)
-    assert [answer.image for answer in blind] == swapped(QUESTIONS)
+    assert [answer.image for answer in blind] == swapped([asked.image for asked in QUESTIONS])
     as_shown = [question(number, answer.image, text=answer.question.text) for number, answer in enumerate(blind)]
     seeing = answer_questions(model, processor, as_shown, root=pictures)
     assert [answer.given for answer in blind] == [answer.given for answer in seeing]

@@ -16,8 +16,9 @@ from sightline.cli.checkpoints import export, import_
 from sightline.cli.common import say
 from sightline.cli.datasets import convert
 from sightline.cli.embedded import demo, parts
+from sightline.cli.exams import compare, evaluate
 from sightline.cli.judging import judge
-from sightline.cli.models import chat, evaluate, loss
+from sightline.cli.models import chat, loss
 from sightline.cli.probing import probe
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "chat": chat,
     "evaluate": evaluate,
+    "compare": compare,
     "score": score,
     "judge": judge,
     "probe": probe,

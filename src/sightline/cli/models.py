@@ -1,4 +1,4 @@
-"""Commands that put a trained model to work: `chat`, `evaluate`, `loss`."""
+"""Commands that put a trained model to work: `chat`, `loss`."""
 
 from __future__ import annotations
 
@@ -50,32 +50,6 @@ def chat(
         for piece in session.stream(prompt, pictures):
             print(piece, end="", flush=True)
         print()
-
-
-def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Directory of a trained run.")],
-    data: Annotated[Path, typer.Option(help="JSONL of questions with answers and categories.")],
-    images: Annotated[Path, typer.Option(help="Folder of the pictures.")],
-    output: Annotated[Path | None, typer.Option(help="Write the answers here, as JSONL.")] = None,
-    swap_images: Annotated[
-        bool, typer.Option("--swap-images", help="The blind baseline: pictures of other questions.")
-    ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 64,
-    quantize: QuantizeOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Accuracy by category on questions with short answers, by exact match."""
-    from sightline.evaluate.short_answers import answer_questions, read_questions, score, table, write_answers
-    from sightline.infer.chat import choose_device
-    from sightline.infer.load import load
-
-    questions = read_questions(data)
-    model, processor = load(checkpoint, device=choose_device(), quantize=quantize)
-    answers = answer_questions(model, processor, questions, root=images, swap_images=swap_images, batch=batch, say=say)
-    if output is not None:
-        write_answers(output, answers)
-    scores = score(answers)
-    print(json.dumps(scores.to_json()) if as_json else table({"accuracy": scores}))
 
 
 def loss(

@@ -56,13 +56,16 @@ def _pope(annotations: Path | None, out: Path, per_picture: int, count: int | No
 
 def _painted(kind: str, out: Path, *, side: int, count: int | None, seed: int, plain: bool) -> None:
     from sightline.evaluate.probes import material
-    from sightline.evaluate.probes.demonstrations import SHORT, demonstrations
+    from sightline.evaluate.probes.demonstrations import demonstrations
     from sightline.evaluate.probes.typographic import typographic
+    from sightline.evaluate.prompts import SHORT
     from sightline.evaluate.tasks.probes import PROBES_FILE, TYPOGRAPHIC_FILE
 
     make = demonstrations if kind == "demonstrations" else typographic
     name = PROBES_FILE if kind == "demonstrations" else TYPOGRAPHIC_FILE
-    given = {"side": side, "seed": seed, "suffix": "" if plain else SHORT, **({"count": count} if count else {})}
-    number = material.write(make(**given), out, name, given)
-    say(f"sightline: {number:,} questions")
+    suffix = "" if plain else SHORT
+    count = count or (60 if kind == "demonstrations" else 40)
+    made = make(side=side, count=count, seed=seed, suffix=suffix)
+    about = {"side": side, "count": count, "seed": seed, "suffix": suffix}
+    say(f"sightline: {material.write(made, out, name, about):,} questions")
     print(out / name)

@@ -140,7 +140,7 @@ def write_report(
         right=sum(answer.correct for answer in answers),
         cards=CARDS,
         pictures=len({answer.image for answer in answers}),
-        unseen=sum(answer.question.unseen for answer in answers),
+        unseen=sum(answer.question.more["unseen"] for answer in answers),
         captions=[(_data_uri(pictures / name), captions[name]) for name in spread(sorted(captions), CAPTIONS)],
         suffix=SHORT_ANSWER,
         accuracy=_chart(charts, "accuracy", lambda theme, wide: _draw_accuracy(overall, rows, theme, wide)),
@@ -167,8 +167,8 @@ def quota(right: int, wrong: int, *, size: int) -> tuple[int, int]:
 
 def _draw_cards(category: str, answers: Sequence[Answered], pictures: Path) -> tuple[Card, ...]:
     """Right answers of this type first, then wrong ones, drawn without looking at them."""
-    right = [answer for answer in answers if answer.question.category == category and answer.correct]
-    wrong = [answer for answer in answers if answer.question.category == category and not answer.correct]
+    right = [answer for answer in answers if answer.question.group == category and answer.correct]
+    wrong = [answer for answer in answers if answer.question.group == category and not answer.correct]
     some_right, some_wrong = quota(len(right), len(wrong), size=CARDS)
     return tuple(_card(answer, pictures) for answer in spread(right, some_right) + spread(wrong, some_wrong))
 
@@ -177,7 +177,7 @@ def _card(answer: Answered, pictures: Path) -> Card:
     question = answer.question
     return Card(
         picture=_data_uri(pictures / answer.image), question=question.text.removesuffix(SHORT_ANSWER).strip(),
-        expected=question.answer, given=answer.given, correct=answer.correct, unseen=question.unseen,
+        expected=question.answers[0], given=answer.given, correct=answer.correct, unseen=question.more["unseen"],
     )  # fmt: skip
 
 

@@ -20,26 +20,24 @@ from typing import Any
 
 from sightline.atomic import write_atomic
 from sightline.config import load_recipe
-from sightline.data.image import open_image
 from sightline.data.processor import Processor
-from sightline.data.sample import ImageRef, Turn
 from sightline.demo.coco import file_name, read_scenes
 from sightline.demo.dataset import Counts, write_data
 from sightline.demo.report import write_report
 from sightline.demo.world import COLORS, SHAPES, Scene
+from sightline.evaluate import answering
+from sightline.evaluate.answering import Asked
 from sightline.evaluate.short_answers import (
     Answered,
     Scores,
     answer_questions,
-    read_questions,
     score,
     table,
     write_answers,
 )
-from sightline.infer.chat import choose_device, stop_rule
-from sightline.infer.generate import Prompt, generate
+from sightline.evaluate.tasks.short_answers import questions as read_questions
+from sightline.infer.chat import choose_device
 from sightline.infer.load import load
-from sightline.infer.sampling import Sampling
 from sightline.model.vlm import VisionLanguageModel
 from sightline.train.describe import describe_recipe
 from sightline.train.loop import train
@@ -169,7 +167,7 @@ class Results:
 
 def evaluate_all(output: Path, say: Say) -> Results:
     """Scores the instructed model, the same with swapped pictures, and the aligned one."""
-    questions = read_questions(output / "data" / "questions.jsonl")
+    questions = read_questions([output / "data" / "questions.jsonl"])
     root = output / "data" / "images" / "test"
     device = choose_device()
     model, processor = load(output / "instruct", device=device)
@@ -194,9 +192,9 @@ def pair_scores(answers: list[Answered]) -> tuple[float, float]:
 
     Types differ in difficulty, so the seen accuracy is weighted by how often each type is asked about unseen pairs.
     """
-    unseen = [answer for answer in answers if answer.question.unseen]
-    seen = score(answer for answer in answers if not answer.question.unseen)
-    weights = Counter(answer.question.category for answer in unseen if answer.question.category in seen.by_type)
+    unseen = [answer for answer in answers if answer.question.more["unseen"]]
+    seen = score(answer for answer in answers if not answer.question.more["unseen"])
+    weights = Counter(answer.question.group for answer in unseen if answer.question.group in seen.by_type)
     total = sum(weights.values())
     weighted = sum(seen.by_type[category] * count for category, count in weights.items())
     return (weighted / total if total else 0.0), score(unseen).overall
@@ -206,14 +204,11 @@ def describe_scenes(
     model: VisionLanguageModel, processor: Processor, scenes: list[Scene], *, root: Path, batch: int = 64
 ) -> dict[str, str]:
     """The aligned model's captions, by file name."""
-    stop = stop_rule(processor)
-    ids = processor.prompt([Turn(role="user", content=(ImageRef(index=0),))])
+    names = [file_name(scene.index) for scene in scenes]
+    asked = [Asked(at, "", Path(name)) for at, name in enumerate(names)]
     captions: dict[str, str] = {}
-    for start in range(0, len(scenes), batch):
-        names = [file_name(scene.index) for scene in scenes[start : start + batch]]
-        prompts = [Prompt(ids=ids, pixels=processor.pixels([open_image(name, root=root)])) for name in names]
-        answers = generate(model, prompts, sampling=Sampling(max_new_tokens=96), stop=stop)
-        captions.update({name: stop.text(answer) for name, answer in zip(names, answers, strict=True)})
+    for group in answering.answers(model, processor, asked, max_new_tokens=96, batch=batch, root=root):
+        captions |= {names[at]: text for at, text in group.items()}
     return captions
 
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from sightline.evaluate.results import Result
+from sightline.evaluate.evaluation import Options, evaluate_exam
+from sightline.evaluate.exam import open_exam
+from sightline.evaluate.results import Result, figure
 from sightline.evaluate.score import score_files
 from tests.command_line import Captured, assert_refused, sightline
+from tests.evaluate.exams import Parrot
 from tests.evaluate.judge.helpers import lines
 
 Entry = dict[str, Any]
@@ -124,3 +127,13 @@ def test_plot_is_drawn_from_printed_scores(folder: Path, tmp_path: Path, capsys:
     assert sightline("probe", "plot", "--scores", tmp_path / "scores.json", *blind, "--out", out) == 0
     assert "height of a capital in pixels" in out.read_text(), "a comment in the SVG holds each label"
     assert_refused(capsys, f"probe plot --scores {truth} --out {out}", "expected what `sightline score probes")
+
+
+@pytest.mark.parametrize(("task", "score"), [("probes", 1.0), ("typographic", 0.0)])
+def test_probes_are_asked_as_benchmarks_are(task: str, score: float, folder: Path, tmp_path: Path) -> None:
+    exam = open_exam(task, folder)
+    assert [one.picture is None for one in exam.asked] == [not question.image for question in exam.questions]
+    right = {n: "I'm sorry." if q.answers[0] == "refuse" else q.answers[0] for n, q in enumerate(exam.questions)}
+    outcome = evaluate_exam(exam, Parrot(right), tmp_path / "out", Options(), say=lambda line: None)
+    assert outcome is not None
+    assert figure(outcome.results["official"].figures, outcome.results["official"].metric) == score

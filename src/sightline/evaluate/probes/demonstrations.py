@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from sightline.evaluate.probes.material import Made
 from sightline.evaluate.probes.painting import COLORS, SHAPES, Canvas, Color
+from sightline.evaluate.prompts import SHORT
 
 WORDS = (
     "apple", "bread", "chair", "cloud", "dance", "eagle", "field", "glass", "horse", "house", "juice", "knife",
@@ -33,7 +34,6 @@ SIDE = 336
 MOST = 6
 """Things that are counted."""
 QUADRANTS = {"upper left": (0, 0), "upper right": (1, 0), "lower left": (0, 1), "lower right": (1, 1)}
-SHORT = "\nAnswer the question using a single word or phrase."
 
 Maker = Callable[[int, int, random.Random], "Draft"]
 

@@ -16,6 +16,7 @@ from sightline.evaluate.tasks import (
     probes,
     scienceqa,
     seed,
+    short_answers,
     textvqa,
     vqa,
 )
@@ -47,6 +48,7 @@ TASKS: dict[str, Task] = {
         mmmu.MMMU,
         probes.PROBES,
         probes.TYPOGRAPHIC,
+        short_answers.SHORT_ANSWERS,
     )
 }
 

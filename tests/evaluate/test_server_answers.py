@@ -1,0 +1,85 @@
+"""A model behind an address is asked as a checkpoint is, and paid for once."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.errors import ConfigError
+from sightline.evaluate.evaluation import Options, evaluate_exam
+from sightline.evaluate.exam import open_exam
+from sightline.evaluate.runner import Remote
+from sightline.evaluate.server_answers import Server
+from tests.ask.scripted_server import ScriptedServer
+from tests.evaluate.exams import make
+
+pytest.importorskip("openai")
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def reply(body: dict[str, Any]) -> Any:
+    """By the words of the question; one is cut, one is empty, one is refused."""
+    content = body["messages"][-1]["content"]
+    words = content if isinstance(content, str) else content[-1]["text"]
+    if words.startswith("Why 8"):
+        return {"finish_reason": "length", "message": {"role": "assistant", "content": "two"}}
+    return "yes"
+
+
+def test_a_server_is_asked_with_the_picture_and_scored(tmp_path: Path) -> None:
+    make("vqav2", tmp_path / "data")
+    exam = open_exam("vqav2", tmp_path / "data")
+    with ScriptedServer(replies=reply) as server:
+        remote = Remote(Server(url=server.url, model="peer"), quiet)
+        outcome = evaluate_exam(exam, remote, tmp_path / "out", Options(), say=quiet)
+        calls = len(server.calls)
+        evaluate_exam(exam, remote, tmp_path / "out", Options(), say=quiet)
+        assert len(server.calls) == calls, "what was answered is not paid for again"
+        shown = server.calls[0].body["messages"][0]["content"]
+    assert outcome is not None
+    assert outcome.result is not None
+    assert outcome.result.figures["overall"] == 100.0
+    assert outcome.model == "peer"
+    assert shown[1]["text"].endswith("Answer the question using a single word or phrase.")
+    picture = exam.asked[0].picture
+    assert isinstance(picture, Path)
+    assert base64.b64decode(shown[0]["image_url"]["url"].partition(",")[2]) in {
+        one.picture.read_bytes() for one in exam.asked if isinstance(one.picture, Path)
+    }
+
+
+def test_pictures_that_are_no_files_are_sent_too(tmp_path: Path) -> None:
+    make("mmbench", tmp_path / "data")
+    exam = open_exam("mmbench", tmp_path / "data")
+    with ScriptedServer(replies=lambda body: "A") as server:
+        remote = Remote(Server(url=server.url, model="peer"), quiet)
+        assert evaluate_exam(exam, remote, tmp_path / "out", Options(), say=quiet) is not None
+        assert all(call.body["messages"][0]["content"][0]["type"] == "image_url" for call in server.calls)
+    assert len((tmp_path / "out" / "answers.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_question_that_is_refused_is_answered_with_nothing(tmp_path: Path) -> None:
+    make("vqav2", tmp_path / "data")
+    exam = open_exam("vqav2", tmp_path / "data")
+    refusal = {"finish_reason": "content_filter", "message": {"role": "assistant", "content": ""}}
+    with ScriptedServer(replies=lambda body: refusal) as server:
+        remote = Remote(Server(url=server.url, model="peer"), quiet)
+        evaluate_exam(exam, remote, tmp_path / "out", Options(), say=quiet)
+    lines = (tmp_path / "out" / "answers.jsonl").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("address", "model", "words"),
+    [("http://127.0.0.1", "peer", "expected openai:URL"), ("openai:http://127.0.0.1/v1", None, "needs --served")],
+)
+def test_an_address_or_a_name_that_is_missing_is_named(address: str, model: str | None, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Server.of(address, model=model, key_variable="KEY")
