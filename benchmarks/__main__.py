@@ -1,4 +1,4 @@
-"""`python -m benchmarks [train|limit|answer|data|scaling|all] [--quick]`: what `make bench` runs.
+"""`python -m benchmarks [train|limit|answer|data|checks|scaling|all] [--quick]`: what `make bench` runs.
 
 Comes in: what to measure. Goes out: tables on the terminal, JSON and Markdown under `runs/bench/`. Exit code 1 when
 `--check` finds losses that differ.
@@ -22,7 +22,7 @@ from benchmarks.sizes import MODES, SIZES, Size
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-WHAT = ("train", "limit", "answer", "data", "scaling")
+WHAT = ("train", "limit", "answer", "data", "checks", "scaling")
 CHECK_STEPS = 50
 PEERS = ("trainer", "tuned", "grouped", "single", "trl")
 
@@ -80,6 +80,13 @@ def _data(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
     return data.run(pictures=16 if given.quick else 128, samples=512 if given.quick else 8192, size=size, say=say)
 
 
+def _checks(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+    from benchmarks import data_checks
+
+    samples, clean = (20_000, 300) if given.quick else (1_000_000, 3000)
+    return data_checks.run(samples=samples, clean=clean, each=3, say=say)
+
+
 def _scaling(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
     from benchmarks import scaling
 
@@ -93,6 +100,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], list
     "limit": _limit,
     "answer": _answer,
     "data": _data,
+    "checks": _checks,
     "scaling": _scaling,
 }
 

@@ -43,6 +43,7 @@ from sightline.train.figures import peak_memory
 from sightline.train.flops import step_flops
 from sightline.train.optim import build_optimizer, parameter_groups, set_rates
 from sightline.train.parts import add_lora, freeze
+from sightline.train.ranks import ALONE
 from sightline.train.run import Run
 from sightline.train.samples import read_sources
 from sightline.train.state import TrainState
@@ -145,6 +146,7 @@ def prepare_on_device(world: World, device: torch.device, *, checkpointing: bool
         recipe=recipe, directory=world.root, model=model, processor=processor, optimizer=optimizer, samples=samples,
         validation=replace(samples, samples=(), roots=()), state=TrainState(fingerprint=""), total=len(world.order),
         device=device, dtype=dtype, lock=Path(os.devnull).open(), packed=True, flops=None,
+        ranks=ALONE,
     )  # fmt: skip
 
 

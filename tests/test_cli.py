@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ COMMANDS = (
     "train",
     "chat",
     "evaluate",
+    "compare",
     "score",
     "inspect",
     "loss",
@@ -43,7 +45,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("RGB", (40, 30), (200, 30, 30)).save(folder / "good.png")
     Image.new("RGB", (1, 30_000)).save(folder / "thin.png")
     (folder / "page.jpg").write_text("<html>not found</html>")
-    (folder / "questions.jsonl").write_text(json.dumps(QUESTION) + "\n")
+    for name, line in (("good", QUESTION), ("lost", {**QUESTION, "image": "gone.png"}), ("bad", {})):
+        (folder / name).mkdir()
+        (folder / name / "questions.jsonl").write_text(json.dumps(line) + "\n")
+    shutil.copy(folder / "good.png", folder / "good" / "good.png")
     (folder / "empty").mkdir()
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Red."}]
     (folder / "samples.json").write_text(json.dumps([{"id": "1", "image": "good.png", "conversations": turns}]))
@@ -72,6 +77,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("chat run --image thin.png --prompt x", "thin.png': one side is", id="1x30000 picture"),
         pytest.param("chat run --image empty --prompt x", "not a regular file", id="directory as image"),
         pytest.param("chat run --json", "--json needs --prompt", id="json without prompt"),
+        pytest.param("chat run --explain x.png --prompt x", "--explain needs --prompt and --image", id="no picture"),
+        pytest.param("chat run --explain x.png --image good.png", "--explain needs --prompt", id="explain what"),
+        pytest.param("chat run --explain x.jpg --image good.png --prompt x", "x.jpg is no PNG", id="explain as jpg"),
+        pytest.param("chat run --explain no/x.png --image good.png --prompt x", "no folder no", id="explain nowhere"),
         pytest.param("chat run --prompt x --temperature -1", "temperature: found -1", id="negative temperature"),
         pytest.param("chat run --prompt x --temperature nan", "temperature: found nan", id="temperature nan"),
         pytest.param("chat run --prompt x --top-p 0", "top_p: found 0", id="top_p 0"),
@@ -101,15 +110,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "plan recipe.yaml model.vision=openai/none", "vision: no directory openai/none here", id="hub name to plan"
         ),
         pytest.param("plan recipe.yaml model.language=none/", "language: no directory none", id="no directory to plan"),
-        pytest.param("evaluate run --images . --data none.jsonl", "none.jsonl: no such file", id="missing questions"),
-        pytest.param("evaluate run --images . --data empty", "empty: no such file", id="directory as questions"),
-        pytest.param("evaluate run --images . --data samples.json", "samples.json:1:", id="samples as questions"),
-        pytest.param("evaluate run --images empty --data questions.jsonl", "no such file", id="picture elsewhere"),
-        pytest.param("evaluate nowhere --images . --data questions.jsonl", "nowhere: no such", id="no checkpoint"),
-        pytest.param("evaluate run --images . --data questions.jsonl --batch 0", "--batch", id="batch of none"),
+        pytest.param("evaluate run --data .", "no task named", id="no task"),
+        pytest.param("evaluate run pope", "--data", id="no data"),
+        pytest.param("evaluate run poep --data .", "no task 'poep'; did you mean \"pope\"", id="task typo"),
+        pytest.param("evaluate run pope --data none", "--data none: no such folder", id="missing data"),
+        pytest.param("evaluate run pope --data .", "no coco_pope_random.json in it or below", id="no official files"),
+        pytest.param("evaluate run short-answers --data . --split test", "of a split named 'test'", id="other split"),
+        pytest.param("evaluate run short-answers --data bad", "bad/questions.jsonl:1:", id="no questions"),
+        pytest.param("evaluate run short-answers --data lost", "not in it or below, gone.png first", id="no pictures"),
+        pytest.param("evaluate nowhere short-answers --data good", "nowhere", id="no checkpoint"),
+        pytest.param("evaluate run short-answers --data good --batch 0", "--batch", id="batch of none"),
+        pytest.param("evaluate run short-answers --data good --shard 3/2", "expected I/N", id="no such shard"),
+        pytest.param("evaluate run short-answers --data good --protocol lmms", "has official", id="no such protocol"),
+        pytest.param("evaluate run short-answers --data good --blind gray", 'did you mean "grey"', id="blind typo"),
         pytest.param(
-            "evaluate run --images . --data questions.jsonl --swap-images", "all questions are about", id="one picture"
+            "evaluate run short-answers --data good --blind swap", "all questions are about", id="one picture"
         ),
+        pytest.param("evaluate pope --model http://x --data .", "expected openai:URL", id="no address of a server"),
+        pytest.param("compare empty", "no */score.json in it", id="no run to compare"),
         pytest.param("parts visoin --output new", 'did you mean "vision"', id="part typo"),
     ],
 )
@@ -212,6 +230,18 @@ def test_the_printed_answer_is_that_of_json(place: Path, capsys: Captured) -> No
     assert chat(place, capsys, *question).strip() == json.loads(chat(place, capsys, *question, "--json"))["answer"]
 
 
+def test_chat_draws_where_it_looked(place: Path, capsys: Captured, tmp_path: Path) -> None:
+    target = tmp_path / "where.png"
+    question = ("--image", place / "good.png", "--prompt", "What?", "--max-new-tokens", 4)
+    plain = chat(place, capsys, *question)
+    assert sightline("chat", place / "run", *question, "--explain", target) == 0
+    captured = capsys.readouterr()
+    assert captured.out == plain
+    assert captured.err == f"where it looked: {target}\n"
+    with Image.open(target) as image:
+        assert image.format == "PNG"
+
+
 def test_a_system_text_and_a_text_without_picture_reach_the_prompt(place: Path, capsys: Captured) -> None:
     def prompt_ids(*more: object) -> list[int]:
         out = chat(place, capsys, "--prompt", "Why?", "--json", "--max-new-tokens", 1, *more)
@@ -236,16 +266,22 @@ def test_without_a_prompt_it_is_a_conversation(place: Path, capsys: Captured, mo
     assert "never asked" not in out
 
 
-def test_evaluate_prints_a_table_or_one_object_and_writes_the_answers(place: Path, capsys: Captured) -> None:
-    arguments = ("evaluate", place / "run", "--images", place, "--data", place / "questions.jsonl")
-    assert sightline(*arguments, "--output", place / "new" / "answers.jsonl") == 0
-    assert "overall" in capsys.readouterr().out
-    written = json.loads((place / "new" / "answers.jsonl").read_text())
-    assert written["shown"] == "good.png"
-    assert sightline(*arguments, "--json") == 0
+def test_evaluate_prints_a_table_or_one_object_and_compare_puts_runs_together(place: Path, capsys: Captured) -> None:
+    arguments = ("evaluate", place / "run", "short-answers", "--data", place / "good", "--out", place / "new")
+    assert sightline(*arguments, "--blind", "grey") == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["questions"] == 1
-    assert captured.err == "answered 1 of 1 questions\n"
+    assert "accuracy" in captured.out
+    assert "blind: short-answers" in captured.out
+    assert "answered 1 of 1 questions" in captured.err
+    assert {path.name for path in (place / "new" / "short-answers").iterdir()} >= {"answers.jsonl", "report.html"}
+    assert sightline(*arguments, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["short-answers"]
+    assert (found["model"], found["asked"], found["results"]["official"]["n"]) == ("run", 1, 1)
+    assert sightline("compare", place / "new", place / "new", "--output", place / "page") == 0
+    assert capsys.readouterr().out.count("\nrun ") == 2
+    assert (place / "page" / "compare.html").is_file()
+    assert sightline(*arguments, "--max-new-tokens", 3) == 2
+    assert "give another --out" in capsys.readouterr().err
 
 
 def test_describe_counts_without_weights(place: Path, capsys: Captured) -> None:

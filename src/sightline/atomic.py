@@ -88,10 +88,16 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
     For what is too large for `write_atomic` to be given at once.
     """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write a file at; when the block ends without an error, that file takes the place of `path`."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            yield file
+        yield temporary
         fsync_file(temporary)
         fault_point("before_replace")
         temporary.replace(path)

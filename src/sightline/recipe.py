@@ -66,12 +66,27 @@ class ModelSpec(Spec):
 
 
 class DataSource(Spec):
-    """One file of samples. `images` is the folder that picture paths are relative to; the file's own if not given."""
+    """Samples from one origin.
+
+    `path` is a file (JSON, JSONL, `.parquet`, or a `.tar` in WebDataset's layout), a folder of such files of one kind,
+    or a pattern such as `shards/*.tar`. `images` is the folder that picture paths are relative to; the file's own if
+    not given.
+    """
 
     path: str
     images: str | None = None
+    weight: Annotated[Finite, Field(gt=0, le=1000)] | None = None
+    """How often each sample comes in an epoch, on average: 2 is twice, 0.5 is every other epoch. Once if not given."""
+    count: Annotated[int, Field(ge=1)] | None = None
+    """How many of its samples come in an epoch, instead of `weight`."""
     repeated_ids: Literal["refuse", "number"] = "refuse"
     """`number` turns a second `x` into `x#2`: in LLaVA's own instruction files an id names the picture."""
+
+    @model_validator(mode="after")
+    def _one_share(self) -> DataSource:
+        if self.weight is not None and self.count is not None:
+            raise ValueError("weight and count both say how many samples an epoch takes; keep one of them")
+        return self
 
 
 class BadSamples(Spec):
@@ -175,6 +190,15 @@ class Recipe(Spec):
     validation: tuple[DataSource, ...] = ()
     bad_samples: BadSamples = BadSamples()
     train: TrainSpec
+
+    @model_validator(mode="after")
+    def _validation_is_whole(self) -> Recipe:
+        for number, source in enumerate(self.validation):
+            if source.weight is not None or source.count is not None:
+                raise ValueError(
+                    f"validation.{number}: validation measures every sample once; remove its weight or count"
+                )
+        return self
 
     @model_validator(mode="after")
     def _aligned_first(self) -> Recipe:

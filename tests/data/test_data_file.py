@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.data.data_file import DataFile, FileSamples
+from sightline.data.data_file import JsonFile
+from sightline.data.file_samples import FileSamples
 from sightline.data.parsing import read_samples
 from sightline.data.reading import read_records
 from sightline.errors import DataError
@@ -41,7 +42,7 @@ def opened(path: Path) -> FileSamples:
     listed = places[0].element is not None
     rows = [(at.start, at.end, at.line, number) for number, at in enumerate(places)]
     numbers = [0, 0, 0, 0, 2, 2]
-    return FileSamples(DataFile(path), np.array(rows), np.array(numbers, np.int32), listed=listed)
+    return FileSamples(JsonFile(path), np.array(rows), np.array(numbers, np.int32), listed=listed)
 
 
 @pytest.mark.parametrize("kind", ["list", "marked", "lines", "apart"])
@@ -61,7 +62,7 @@ def test_any_sample_is_what_reading_in_order_gives(kind: str, tmp_path: Path) ->
 def test_a_file_that_changed_is_refused(change: str, tmp_path: Path) -> None:
     path = write(tmp_path, "list")
     found = opened(path)
-    sha256 = DataFile(path).sha256()
+    sha256 = JsonFile(path).sha256()
     raw = path.read_bytes()
     if change == "touched":
         os.utime(path, (1, 1))
@@ -72,7 +73,7 @@ def test_a_file_that_changed_is_refused(change: str, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"data\.json: found another content than at the start") as caught:
             use()
         assert caught.value.reason == "data_changed"
-    assert (DataFile(path).sha256() == sha256) == (change == "touched")
+    assert (JsonFile(path).sha256() == sha256) == (change == "touched")
 
 
 def test_a_file_put_in_its_place_does_not_disturb_who_has_it_open(tmp_path: Path) -> None:
@@ -85,4 +86,4 @@ def test_a_file_put_in_its_place_does_not_disturb_who_has_it_open(tmp_path: Path
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none.json: cannot be opened"):
-        DataFile(tmp_path / "none.json")
+        JsonFile(tmp_path / "none.json")

@@ -285,7 +285,7 @@ def test_json_names_many_faults_briefly(root: Path) -> None:
 
 def page(root: Path, seen: Iterator[Inspection] | Sequence[Inspection], processor: Processor, most: int = 9) -> str:
     path = root / "new" / "page.html"
-    list(write_page(path, seen, processor, data=root / "data.jsonl", root=root, most=most, say=lambda line: None))
+    list(write_page(path, seen, processor, data=root / "data.jsonl", most=most, say=lambda line: None))
     return path.read_text()
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from sightline.data.mixture import batch_indexes, total_steps
+from sightline.data.mixture import Mix, Share, batch_indexes, epoch_length, share, total_steps
 
 
 def row(*, steps: int, num_samples: int, batch: int, seed: int = 0) -> list[int]:
@@ -123,3 +123,76 @@ def test_every_sample_reaches_every_place() -> None:
 )
 def test_total_steps(num_samples: int, batch: int, epochs: float, expected: int) -> None:
     assert total_steps(num_samples=num_samples, batch=batch, epochs=epochs) == expected
+
+
+def test_the_order_of_a_plain_run_is_what_it_always_was() -> None:
+    """Recorded before mixtures had weights: a run that began then goes on with the same samples."""
+    assert [batch_indexes(step, num_samples=11, batch=4, seed=3) for step in range(6)] == [
+        [9, 7, 0, 2], [1, 4, 6, 10], [5, 3, 8, 7], [4, 10, 1, 2], [5, 9, 0, 8], [6, 3, 7, 0],
+    ]  # fmt: skip
+    kinds = bytes([1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 1])
+    assert [batch_indexes(step, num_samples=11, batch=4, seed=3, kinds=kinds) for step in range(6)] == [
+        [2, 4, 5, 8], [9, 7, 0, 1], [6, 10, 3, 0], [4, 2, 5, 8], [7, 10, 1, 9], [6, 3, 9, 6],
+    ]  # fmt: skip
+    assert [batch_indexes(step, num_samples=1000, batch=8, seed=0) for step in (0, 124, 125, 9999)] == [
+        [459, 206, 222, 162, 711, 814, 350, 890],
+        [950, 29, 425, 184, 504, 801, 975, 607],
+        [144, 255, 317, 766, 751, 94, 535, 579],
+        [254, 166, 862, 675, 925, 483, 989, 681],
+    ]
+
+
+MIX = (Share(7, 7), Share(10, 4), Share(3, 8), Share(5, 10))
+"""Once, less than once, more than twice, twice."""
+
+
+def mixed_row(steps: int, *, mix: Mix, batch: int, seed: int = 4, kinds: bytes | None = None) -> list[int]:
+    count = sum(each.size for each in mix)
+    return [
+        index
+        for step in range(steps)
+        for index in batch_indexes(step, num_samples=count, batch=batch, seed=seed, kinds=kinds, mix=mix)
+    ]
+
+
+@pytest.mark.parametrize("kinds", [None, bytes(number % 3 > 0 for number in range(25))], ids=["plain", "grouped"])
+def test_an_epoch_holds_of_each_source_what_the_mixture_says(kinds: bytes | None) -> None:
+    length, epochs = epoch_length(MIX), 6
+    assert length == 29
+    row = mixed_row(length * epochs, mix=MIX, batch=1, kinds=kinds)
+    first = 0
+    for size, count in MIX:
+        own = range(first, first + size)
+        seen: Counter[int] = Counter()
+        for epoch in range(epochs):
+            here = [index for index in row[epoch * length : (epoch + 1) * length] if index in own]
+            assert len(here) == count
+            seen.update(here)
+            assert max(seen[index] for index in own) - min(seen[index] for index in own) <= 1
+        first += size
+
+
+def test_a_mixed_batch_is_a_pure_function_of_its_step_and_epochs_differ() -> None:
+    steps = [
+        batch_indexes(step, num_samples=25, batch=4, seed=4, mix=MIX) for step in (30, 2, 7, 30, 2)
+    ]  # fmt: skip
+    assert steps[0] == steps[3]
+    assert steps[1] == steps[4]
+    row = mixed_row(58, mix=MIX, batch=1)
+    assert mixed_row(15, mix=MIX, batch=4)[:58] == row
+    assert row[:29] != row[29:]
+    assert {index for index in row[:29] if 7 <= index < 17} != {index for index in row[29:] if 7 <= index < 17}
+
+
+def test_sources_of_which_all_come_once_are_a_run_without_a_mixture() -> None:
+    plain = row(steps=9, num_samples=12, batch=4, seed=4)
+    assert mixed_row(9, mix=(Share(7, 7), Share(5, 5)), batch=4) == plain
+
+
+@pytest.mark.parametrize(
+    ("size", "weight", "count", "expected"),
+    [(10, None, None, 10), (10, 0.5, None, 5), (10, 2.0, None, 20), (10, 0.25, None, 2), (10, 1e-9, None, 1),
+     (10, None, 3, 3), (10, None, 70, 70), (0, 2.0, None, 0), (0, None, 5, 0)],
+)  # fmt: skip
+def test_the_share_of_a_source(size: int, weight: float | None, count: int | None, expected: int) -> None:
+    assert share(size, weight=weight, count=count) == Share(size, expected)

@@ -168,3 +168,22 @@ def test_the_values_of_the_grey_levels_are_those_of_transformers() -> None:
     pixels = (levels * (1 / 255)).astype(np.float32)
     expected = (pixels - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
     assert np.array_equal(level_values(CLIP_MEAN, CLIP_STD), expected.T)
+
+
+@pytest.mark.parametrize(
+    ("policy", "size", "frame"),
+    [
+        ("pad", (56, 56), (0, 0, 1, 1)),
+        ("pad", (40, 20), (0, 0.25, 1, 0.75)),
+        ("pad", (20, 40), (0.25, 0, 0.75, 1)),
+        ("pad", (5, 2), (0, 0.2, 1, 0.6)),  # the odd pixel is below
+        ("crop", (56, 56), (0, 0, 1, 1)),
+        ("crop", (40, 20), (-0.5, 0, 1.5, 1)),
+        ("crop", (20, 40), (0, -0.5, 1, 1.5)),
+        ("crop", (40, 151), (0, -77 / 56, 1, 134 / 56)),  # 56 x 211, from row floor(155 / 2) on
+    ],
+)
+def test_where_the_edges_of_a_picture_lie(
+    policy: Literal["pad", "crop"], size: tuple[int, int], frame: tuple[float, float, float, float]
+) -> None:
+    assert transform(policy).frame(*size) == pytest.approx(frame)

@@ -106,6 +106,23 @@ def test_an_exchange_says_which_pairs_it_turns_on() -> None:
             assert set(exchange.about) <= there or (kind, exchange.short) == ("existence", "no")
 
 
+def test_an_exchange_says_which_things_to_look_at() -> None:
+    for kind in ASKERS:
+        for scene, exchange in asked(kind, count=60):
+            if kind == "reading" or (kind, exchange.short) == ("existence", "no"):
+                assert exchange.things == ()
+                continue
+            assert all(item in scene.things for item in exchange.things)
+            assert {item.pair for item in exchange.things} == set(exchange.about)
+            if kind == "count":
+                assert len(exchange.things) == int(exchange.short)
+            elif kind == "existence":
+                assert len(exchange.things) == sum(item.pair in exchange.about for item in scene.things)
+            else:
+                nouns = re.findall(NOUN, exchange.question)
+                assert sorted(map(id, exchange.things)) == sorted(id(meant(scene, noun)[0]) for noun in nouns)
+
+
 def test_exchanges_are_many_different_questions_of_all_types() -> None:
     types: Counter[str] = Counter()
     for scene in scenes():

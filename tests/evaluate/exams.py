@@ -162,7 +162,7 @@ def _mmbench(task: str, place: Place) -> dict[str, str]:
 
 
 def _seed(task: str, place: Place) -> dict[str, str]:
-    picture(place.folder / "SEED-Bench-image" / "1_2", 5).rename(place.folder / "SEED-Bench-image" / "1_2.jpg")
+    picture(place.folder / "SEED-Bench-image" / "1_2.jpg", 5)
     picture(place.folder / "SEED-Bench-video-image" / "9.png", 6)
     common = {"question": "Which?", "choice_a": "a", "choice_b": "b", "choice_c": "c", "choice_d": "d"}
     questions = [

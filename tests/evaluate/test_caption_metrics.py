@@ -29,8 +29,8 @@ def test_words_of_every_picture_weigh_nothing_in_cider() -> None:
     assert cider_d(["a", "a"], [["a"], ["a"]]).each == [0.0, 0.0]
 
 
-def test_cider_counts_length_in_pairs_of_words() -> None:
-    """Of one word and none: no pair either way, so no penalty; of three and one: two pairs apart."""
+def test_cider_has_less_for_a_caption_of_another_length() -> None:
+    """Three words and one are two pairs apart, and the other words lengthen the vector."""
     truths = [["red"], ["blue"]]
     same = cider_d(["red", "blue"], truths).each[0]
     longer = cider_d(["red x y", "blue"], truths).each[0]

@@ -27,6 +27,7 @@ UNKNOWN = None
         ("Z", "Z"),
         ("it is Z", "Z"),
         ("Z or B", "B"),
+        ("B one two three four Z", UNKNOWN),  # a letter, though too early, and so no refusal
         ("A dog stands there", "A"),  # the article counts: a tie-break is only active when verbose
         ("The correct answer is B because of the fur on it", "B"),
         ("answer is **C** and that is all I can say", "C"),

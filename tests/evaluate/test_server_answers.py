@@ -25,7 +25,7 @@ def quiet(line: str) -> None:
 
 
 def reply(body: dict[str, Any]) -> Any:
-    """By the words of the question; one is cut, one is empty, one is refused."""
+    """By the words of the question; one is cut at the most tokens, and counts as it is."""
     content = body["messages"][-1]["content"]
     words = content if isinstance(content, str) else content[-1]["text"]
     if words.startswith("Why 8"):

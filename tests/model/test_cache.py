@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from sightline.model.cache import BLOCK, GrowingLayer, cut, drop_first, new_cache, stack, stackable
+from sightline.model.cache import BLOCK, GrowingLayer, copy_row, cut, drop_first, join, new_cache, stackable
 from tests.fakes import tiny_language
 
 
@@ -73,17 +73,67 @@ def test_rows_that_stay_move_to_the_front() -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_rows_of_several_caches_are_stacked_behind_zeros(family: str) -> None:
+@pytest.mark.parametrize("lengths", [(9, 4), (4, 9)])
+def test_rows_of_another_cache_join_behind_zeros(family: str, lengths: tuple[int, int]) -> None:
     config = tiny_language(family, sliding_window=6).config
-    long, short = filled(config, 9, rows=1), filled(config, 4, rows=2, seed=5)
-    wanted = [(layer.keys.clone(), other.keys.clone()) for layer, other in zip(long.layers, short.layers, strict=True)]
-    stacked = stack([long, short], config)
-    assert stacked.get_seq_length() == 9
-    for layer, (first, rest) in zip(stacked.layers, wanted, strict=True):
+    first, second = filled(config, lengths[0], rows=1), filled(config, lengths[1], rows=2, seed=5)
+    wanted = [
+        (layer.keys.clone(), other.keys.clone()) for layer, other in zip(first.layers, second.layers, strict=True)
+    ]
+    join(first, [second])
+    assert first.get_seq_length() == 9
+    for layer, parts in zip(first.layers, wanted, strict=True):
         width = layer.keys.shape[2]
-        torch.testing.assert_close(layer.keys[:1], first[:, :, -width:], rtol=0, atol=0)
-        torch.testing.assert_close(layer.keys[1:, :, width - 4 :], rest, rtol=0, atol=0)
-        assert not layer.keys[1:, :, : width - 4].any()
+        for found, part in zip((layer.keys[:1], layer.keys[1:]), parts, strict=True):
+            length = min(part.shape[2], width)
+            torch.testing.assert_close(found[:, :, width - length :], part[:, :, -length:], rtol=0, atol=0)
+            assert not found[:, :, : width - length].any()
+
+
+def test_rows_join_and_leave_in_place() -> None:
+    """Room that rows have left is used again, however many come and go."""
+    config = tiny_language("llama").config
+    cache = filled(config, 9, rows=2)
+    join(cache, [filled(config, 5, rows=2, seed=1)])
+    place = cache.layers[0].keys.untyped_storage().data_ptr()
+    for seed in range(2, 12):
+        cache.batch_select_indices(torch.tensor([0, 1, 3]))
+        newcomer = filled(config, 6, rows=1, seed=seed)
+        wanted = [layer.keys.clone() for layer in newcomer.layers]
+        join(cache, [newcomer])
+        for layer, keys in zip(cache.layers, wanted, strict=True):
+            torch.testing.assert_close(layer.keys[3:, :, -6:], keys, rtol=0, atol=0)
+            assert not layer.keys[3:, :, :-6].any(), "what another row has left must not be seen"
+        assert cache.layers[0].keys.untyped_storage().data_ptr() == place
+    assert cache.layers[0].keys.shape == (4, 2, 9, 4)
+
+
+def test_positions_that_were_dropped_are_room_for_longer_rows() -> None:
+    config = tiny_language("llama").config
+    cache = filled(config, 9, rows=1)
+    join(cache, [filled(config, 4, rows=1, seed=1)])
+    kept = cache.layers[0].keys[:, :, 3:].clone()
+    assert drop_first(cache, 3)
+    place = cache.layers[0].keys.untyped_storage().data_ptr()
+    cache.batch_select_indices(torch.tensor([0]))
+    join(cache, [filled(config, 8, rows=1, seed=2)])
+    assert cache.layers[0].keys.untyped_storage().data_ptr() == place
+    torch.testing.assert_close(cache.layers[0].keys[:1, :, 2:], kept[:1], rtol=0, atol=0)
+    assert not cache.layers[0].keys[:1, :, :2].any()
+
+
+def test_a_row_is_copied_without_what_lies_around_it() -> None:
+    config = tiny_language("llama").config
+    cache = filled(config, 9, rows=3)
+    wanted = cache.layers[1].values[1:2, :, 2:7].clone()
+    copied = copy_row(cache, 1, start=2, end=7, config=config)
+    assert copied is not None
+    cache.layers[1].values.zero_()
+    torch.testing.assert_close(copied.layers[1].values, wanted, rtol=0, atol=0)
+    assert copied.get_seq_length() == 5
+    assert (
+        copy_row(filled(tiny_language("gemma2", sliding_window=6).config, 9), 0, start=0, end=9, config=config) is None
+    )
 
 
 def test_a_cache_is_cut_and_goes_on() -> None:

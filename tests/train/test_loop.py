@@ -90,10 +90,16 @@ def recipe_of(kind: str, world: Path, aligned: Path, output: Path) -> Recipe:
     settings: dict[str, dict[str, Any]] = {"instruct": {}, "lora": LORA, "all-parts": everything}
     if kind == "align":
         return align_recipe(world, output)
+    if kind == "mixture":
+        recipe = instruct_recipe(world, output, start=aligned)
+        (source,) = recipe.data
+        captions = {"path": str(world / "align.json"), "count": 20, "weight": None}
+        sources = (source.model_copy(update={"weight": 0.5}), source.model_copy(update=captions))
+        return recipe.model_copy(update={"data": sources})
     return instruct_recipe(world, output, start=aligned, train=settings[kind])
 
 
-@pytest.fixture(scope="module", params=["align", "instruct", "lora", "all-parts"])
+@pytest.fixture(scope="module", params=["align", "instruct", "lora", "all-parts", "mixture"])
 def straight(
     request: pytest.FixtureRequest, world: Path, aligned: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:

@@ -112,6 +112,17 @@ def test_epochs_are_turned_into_steps(world: Path) -> None:
     assert plan.steps == 11  # 44 samples, 4 at a time
 
 
+def test_a_mixture_counts_as_often_as_its_samples_come(world: Path) -> None:
+    recipe = stage_2(world, steps=None, epochs=2)
+    (source,) = recipe.data
+    captions = source.model_copy(update={"path": str(world / "align.json"), "count": 2})
+    mixed = recipe.model_copy(update={"data": (source.model_copy(update={"weight": 3.0}), captions)})
+    setting, plan = planned(mixed)
+    assert (plan.samples, plan.steps) == (35, 18)
+    shown = [one.pictures for step in setting.steps[:8] for one in step]
+    assert shown.count(0) >= 3, "two samples without pictures, three times each"
+
+
 def test_time_is_shared_by_devices_and_costs_what_they_cost(world: Path) -> None:
     setting, one = planned(stage_2(world))
     four = make_plan(stage_2(world), replace(setting, devices=4))

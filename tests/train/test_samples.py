@@ -13,6 +13,7 @@ from sightline.errors import ConfigError, DataError
 from sightline.recipe import BadSamples, DataSource
 from sightline.train.assemble import assemble_processor
 from sightline.train.samples import SampleSet, read_sources
+from tests.data.shards import write_parquet, write_tar
 from tests.train.small_run import align_samples, instruct_recipe, instruct_samples, talk
 
 FAIL = BadSamples()
@@ -205,3 +206,71 @@ def test_a_missing_file_or_folder_is_named_by_its_key(
         read([DataSource(**good), DataSource(**{**good, **change})], processor)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_mixture_draws_from_each_source_what_it_says(world: Path, processor: Processor, tmp_path: Path) -> None:
+    pictures = str(world / "pictures")
+    align = DataSource(path=str(world / "align.json"), images=pictures, weight=0.5)
+    instruct = DataSource(path=str(world / "instruct.jsonl"), images=pictures, count=25)
+    found, _ = read([align, instruct], processor)
+    assert (len(found), found.per_epoch, found.mix) == (24, 31, ((13, 6), (11, 25)))
+    assert found.showings()[[0, 12, 13, 23]].tolist() == [6 / 13, 6 / 13, 25 / 11, 25 / 11]
+    plain, _ = read([align.model_copy(update={"weight": None})], processor)
+    assert (plain.mix, plain.per_epoch, plain.showings().tolist()) == (None, 13, [1.0] * 13)
+
+
+def test_tars_folders_and_parquet_are_sources_like_any_other(world: Path, processor: Processor, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    raw = [(world / "pictures" / f"{number}.png").read_bytes() for number in range(8)]
+    samples = align_samples()
+    (tmp_path / "shards").mkdir()
+    for shard, part in enumerate((samples[:5], samples[5:])):
+        members: list[tuple[str, bytes]] = []
+        for sample in part:
+            talked = json.dumps({"conversations": sample["conversations"]}).encode()
+            number = int(sample["image"].split(".")[0])
+            members += [(f"{sample['id']}.json", talked), (f"{sample['id']}.png", raw[number])]
+        write_tar(tmp_path / "shards" / f"{shard}.tar", members)
+    rows = [sample | {"image": {"bytes": raw[int(sample["image"].split(".")[0])], "path": None}} for sample in samples]
+    write_parquet(tmp_path / "a.parquet", rows)
+    given = [DataSource(path=str(tmp_path / name)) for name in ("shards", "shards/*.tar", "a.parquet")]
+    plain, _ = read([source(world, samples, tmp_path)], processor)
+    for one in given:
+        found, _ = read([one], processor)
+        assert [sample.id for sample in found.samples] == [sample.id for sample in plain.samples]
+        assert found.lengths.tolist() == plain.lengths.tolist()
+        for index in (0, 7, 12):
+            assert (found.example(index).pixels == plain.example(index).pixels).all()
+            assert found.example(index).input_ids.tolist() == plain.example(index).input_ids.tolist()
+    together, _ = read(given, processor)
+    assert len(together) == 39
+    assert len({together.example(index).pictures for index in (0, 13, 26)}) == 2, "both ways to a shard are one"
+
+
+def test_a_damaged_picture_in_a_tar_is_found_before_training(world: Path, processor: Processor, tmp_path: Path) -> None:
+    good = (world / "pictures" / "0.png").read_bytes()
+    members = [("a.txt", b"One."), ("a.png", good), ("b.txt", b"Two."), ("b.png", good[:20])]
+    write_tar(tmp_path / "a.tar", members)
+    given = DataSource(path=str(tmp_path / "a.tar"))
+    with pytest.raises(DataError, match=r"a\.tar:2: id b: .*b\.png") as caught:
+        read([given], processor)
+    assert caught.value.reason == "image_unreadable"
+    found, said = read([given], processor, bad=skip(0.5))
+    assert [sample.id for sample in found.samples] == ["a"]
+    assert said == ["left out 1 of 2 samples: image_unreadable 1"]
+
+
+def test_sources_that_cannot_be_are_named_by_their_key(world: Path, processor: Processor, tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("a.txt", b"One."), ("a.png", b"x")])
+    (tmp_path / "b.tar").write_bytes(b"x" * 600)
+    (tmp_path / "c.jsonl").write_text("{}")
+    cases = [
+        (DataSource(path=str(tmp_path / "a.tar"), images=str(tmp_path)), r"data\.0\.images: .* remove"),
+        (DataSource(path=str(tmp_path)), r"data\.0\.path: .*several kinds"),
+        (DataSource(path=str(tmp_path / "x*.tar")), r"data\.0\.path: .*no file fits"),
+    ]
+    for given, words in cases:
+        with pytest.raises(ConfigError, match=words):
+            read([given], processor)
+    with pytest.raises(DataError, match=r"b\.tar: no uncompressed tar"):
+        read([DataSource(path=str(tmp_path / "b.tar"))], processor)

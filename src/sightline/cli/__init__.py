@@ -13,6 +13,7 @@ from collections.abc import Callable
 import typer
 
 from sightline.cli.checkpoints import export, import_
+from sightline.cli.checks import check, stats
 from sightline.cli.common import say
 from sightline.cli.datasets import convert
 from sightline.cli.embedded import demo, parts
@@ -23,24 +24,30 @@ from sightline.cli.probing import probe
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
 from sightline.cli.scores import score
+from sightline.cli.serving import serve
+from sightline.cli.synth import synth
 from sightline.errors import SightlineError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "chat": chat,
+    "serve": serve,
     "evaluate": evaluate,
     "compare": compare,
     "score": score,
     "judge": judge,
     "probe": probe,
     "inspect": inspect,
+    "check": check,
+    "stats": stats,
     "loss": loss,
     "import": import_,
     "export": export,
     "describe": describe,
     "plan": plan,
     "convert": convert,
+    "synth": synth,
     "parts": parts,
 }
 

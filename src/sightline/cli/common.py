@@ -7,12 +7,14 @@ slow.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, StorageError
 
 if TYPE_CHECKING:
     from sightline.recipe import Recipe
@@ -21,6 +23,15 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")
 TemplateOption = Annotated[str | None, typer.Option(help="A template, instead of the recipe's or checkpoint's.")]
 QuantizeOption = Annotated[str | None, typer.Option(help="int8 or nf4: the language model in 8 or 4 bits.")]
 ImageRootOption = Annotated[Path | None, typer.Option(help="Folder of the pictures; that of the data if not given.")]
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """What the system says to a file that cannot be written, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{error.filename}: cannot be written: {error.strerror}; give another place") from error
 
 
 def say(message: str) -> None:
@@ -40,8 +51,8 @@ def recipe_of(source: Path, template: str | None) -> Recipe | None:
     return recipe if template is None else recipe.model_copy(update={"template": template})
 
 
-def folder_of(image_root: Path | None, data: Path) -> Path:
-    """Where the pictures are."""
+def checked_root(image_root: Path | None) -> Path | None:
+    """The folder of the pictures, if one was named."""
     if image_root is not None and not image_root.is_dir():
         raise SightlineError(f"--image-root: no folder {image_root}; give the one that the pictures' paths start from")
-    return data.parent if image_root is None else image_root
+    return image_root

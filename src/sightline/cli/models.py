@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.common import ImageRootOption, JsonFlag, QuantizeOption, TemplateOption, folder_of, say
+from sightline.cli.common import ImageRootOption, JsonFlag, QuantizeOption, TemplateOption, checked_root, say
 from sightline.errors import SightlineError
 
 
@@ -25,11 +25,16 @@ def chat(
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
     seed: Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.")] = None,
     quantize: QuantizeOption = None,
+    explain: Annotated[
+        Path | None, typer.Option(help="With --prompt: draw where the model looked for its answer into this PNG.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Ask about pictures: one answer, or a conversation in the terminal."""
     if as_json and prompt is None:
         raise SightlineError("--json needs --prompt: it prints one answer")
+    if explain is not None:
+        _check_explain(explain, image, prompt)
     from sightline.data.image import open_image
     from sightline.infer.chat import ChatSession, choose_device
     from sightline.infer.load import load
@@ -50,6 +55,21 @@ def chat(
         for piece in session.stream(prompt, pictures):
             print(piece, end="", flush=True)
         print()
+    if explain is not None:
+        from sightline.infer.heat_picture import explain_last
+
+        explain_last(session, explain)
+        say(f"where it looked: {explain}")
+
+
+def _check_explain(target: Path, image: list[Path] | None, prompt: str | None) -> None:
+    """Before the model is loaded."""
+    if prompt is None or not image:
+        raise SightlineError("--explain needs --prompt and --image: it draws one answer over its pictures")
+    if target.suffix.lower() != ".png":
+        raise SightlineError(f"--explain: {target} is no PNG; name a file that ends in .png")
+    if not target.parent.is_dir():
+        raise SightlineError(f"--explain: no folder {target.parent}; make it first")
 
 
 def loss(
@@ -63,7 +83,7 @@ def loss(
     as_json: JsonFlag = False,
 ) -> None:
     """Mean loss over the trained tokens, and that of every sample."""
-    root = folder_of(image_root, data)
+    root = checked_root(image_root)
     from sightline.evaluate.sample_loss import measure, table
     from sightline.infer.load import load
     from sightline.train.device import choose_device, choose_dtype

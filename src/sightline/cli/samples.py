@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.common import ImageRootOption, TemplateOption, folder_of, recipe_of, say
+from sightline.cli.common import ImageRootOption, TemplateOption, checked_root, recipe_of, say
 
 
 def inspect(
@@ -23,7 +23,7 @@ def inspect(
 ) -> None:
     """What the model sees of samples: segments, ids, what is trained on, pictures. Exit code 1 if one is unusable."""
     recipe = recipe_of(source, template)  # before the slow imports: a typo is answered at once
-    root = folder_of(image_root, data)
+    root = checked_root(image_root)
     from sightline.data.inspection import in_rows, inspect_file
     from sightline.data.inspection_page import PAGE_SAMPLES, write_page
     from sightline.data.inspection_terminal import print_json, print_samples
@@ -49,7 +49,7 @@ def inspect(
     elif html is None:
         seen = print_samples(seen, processor.tokenizer, out=sys.stdout)
     if html is not None:
-        seen = write_page(html, seen, processor, data=data, root=root, most=on_page, say=say)
+        seen = write_page(html, seen, processor, data=data, most=on_page, say=say)
     unusable = sum(one.refused is not None for one in seen)
     if html is not None and not as_json:
         print(html)

@@ -10,11 +10,13 @@ of. Together they take `LIMIT` at most: those that were not used for longest go 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,20 @@ VARIABLE = "SIGHTLINE_CACHE"
 LIMIT = 4 * 2**30
 """Bytes of all files; the index of a million samples takes about 100 MB."""
 
+WORTH_KEEPING = 4096
+"""Samples, or pictures, from which on what was found about them is kept: fewer are checked again within seconds."""
+
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@functools.cache
+def code_mark() -> str:
+    """Stands for all code that decides about samples and pictures: another version of it decides anew."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    libraries = [f"{name} {version(name)}" for name in ("tokenizers", "transformers", "pillow")]
+    return f"{digest.hexdigest()} {' '.join(libraries)}"
 
 
 def cache_directory() -> Path | None:

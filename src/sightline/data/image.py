@@ -1,8 +1,9 @@
 """The one gateway for pixels: nothing else in the project opens a picture.
 
-Comes in: a file below a named root, a file that the user named, or bytes. Goes out: an RGB picture as a viewer shows
-it, or `DataError` with a stable reason (the keys of `REFUSALS`). Limits are checked on the header, before anything is
-decoded. Messages are ours and constant per reason: Pillow's own words and warnings never leave here.
+Comes in: a file below a named root, what lies in such a file (see `held`), a file that the user named, or bytes. Goes
+out: an RGB picture as a viewer shows it, or `DataError` with a stable reason (the keys of `REFUSALS`). Limits are
+checked on the header, before anything is decoded. Messages are ours and constant per reason: Pillow's own words and
+warnings never leave here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from sightline.data.held import MARK, open_held
 from sightline.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -122,6 +124,12 @@ def read_image_file(source: str | Path, *, root: Path | None = None) -> bytes:
             return file.read(MAX_BYTES + 1)
     except OSError:
         raise _refused(_name(source), "image_unreadable") from None
+
+
+def image_file_size(source: str | Path, *, root: Path | None = None) -> int:
+    """Bytes of a picture's file. `DataError` when there is none to read."""
+    with _open_file(source, root) as file:
+        return file.seek(0, os.SEEK_END)
 
 
 def check_image(source: str | Path | bytes, *, root: Path | None = None) -> tuple[int, int]:
@@ -235,6 +243,17 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _open_file(source: str | Path, root: Path | None) -> BinaryIO:
+    """A regular file, or what lies in one, opened."""
+    outer, mark, inner = os.fspath(source).partition(MARK)
+    if not mark or root is None or not os.path.isfile(path := _inside(outer, root)):  # noqa: PTH113  as in _inside
+        return _open_regular(source, root)
+    found = open_held(_open_regular(outer, root), path, inner)
+    if found is None:
+        raise _refused(_name(source), "image_missing")
+    return found
+
+
+def _open_regular(source: str | Path, root: Path | None) -> BinaryIO:
     """A regular file, opened; never waits on a pipe or a device."""
     name = _name(source)
     try:

@@ -8,15 +8,12 @@ libraries that tokenise. Opens no picture.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import json
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,17 +22,16 @@ import numpy.typing as npt
 from sightline.data import disk_cache
 from sightline.data.crew import Crew
 from sightline.data.data_file import DataFile
+from sightline.data.disk_cache import WORTH_KEEPING, code_mark
 from sightline.data.ids import Ids, numbered
 from sightline.data.parsing import parse_sample, rejection
 from sightline.data.processor import Processor
-from sightline.data.reading import Place, SampleError, read_records
+from sightline.data.reading import Place, SampleError
 from sightline.data.sample import Rejection, Sample, refusal
 from sightline.errors import DataError
 
 CHUNK = 256
 """Samples of a task: tokenising them takes some tenths of a second."""
-WORTH_KEEPING = 4096
-"""Samples, or pictures, from which on what was found about them is kept: fewer are checked again within seconds."""
 MOST_REJECTIONS = 10_000
 """Rejections of an index that is kept. With more of them the data is to be mended, not the start to be made quicker."""
 
@@ -99,16 +95,6 @@ def index_file(
     if len(made.lengths) >= WORTH_KEEPING and len(made.malformed) + len(made.unfit) <= MOST_REJECTIONS:
         disk_cache.keep("index", key, _to_arrays(made))
     return made
-
-
-@functools.cache
-def code_mark() -> str:
-    """Stands for all code that decides about samples and pictures: another version of it decides anew."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    libraries = [f"{name} {version(name)}" for name in ("tokenizers", "transformers", "pillow")]
-    return f"{digest.hexdigest()} {' '.join(libraries)}"
 
 
 def _mark_of(processor: Processor) -> dict[str, Any]:
@@ -183,7 +169,7 @@ def _make(file: DataFile, *, number_repeated_ids: bool, crew: Crew[Processor]) -
 
 
 def _chunks(file: DataFile) -> Iterator[tuple[DataFile, list[Place]]]:
-    places = (record.at for record in read_records(file.path))
+    places = (record.at for record in file.records())
     while chunk := list(itertools.islice(places, CHUNK)):
         yield file, chunk
 

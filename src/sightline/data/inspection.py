@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sightline.data.batch import plan_rows
 from sightline.data.image import read_header
-from sightline.data.parsing import iterate_samples
+from sightline.data.parsing import located_samples
 from sightline.data.processor import Processor
 from sightline.data.sample import Rejection, Sample, refusal
 from sightline.data.segments import ImageSegment, TextSegment
@@ -51,6 +51,7 @@ class SeenPicture:
     """
 
     path: str
+    root: Path
     size: tuple[int, int] | None
     mode: str | None
     policy: str
@@ -120,7 +121,7 @@ class Inspection:
             "input_ids": self.input_ids,
             "labels": self.labels,
             "supervised_text": self.supervised_text,
-            "images": [asdict(picture) for picture in self.pictures],
+            "images": [{key: value for key, value in asdict(one).items() if key != "root"} for one in self.pictures],
             "segments": [
                 {"kind": part.kind, "text": part.text, "trained": part.trained, "start": part.start, "end": part.end}
                 for part in self.segments
@@ -136,12 +137,12 @@ class Inspection:
 
 
 def inspect_file(
-    data: Path, processor: Processor, *, root: Path, only: str | None = None, limit: int | None = None
+    data: Path, processor: Processor, *, root: Path | None, only: str | None = None, limit: int | None = None
 ) -> Iterator[Inspection]:
     """The samples of a file, good and bad, in its order; a second sample `x` is called `x#2`.
 
     Args:
-        root: folder that the pictures' paths start from.
+        root: folder that the pictures' paths start from; None: the file's own.
         only: the id of the one sample to look at.
         limit: at most so many.
 
@@ -149,11 +150,11 @@ def inspect_file(
         DataError: the file cannot be read, or has no sample called `only`.
     """
     shown = 0
-    for found in iterate_samples(data, number_repeated_ids=True):
+    for found, folder in located_samples(data, root, number_repeated_ids=True):
         if only is not None and found.id != only:
             continue
         if isinstance(found, Sample):
-            yield inspect_sample(found, processor, root=root)
+            yield inspect_sample(found, processor, root=folder)
         else:
             yield _unread(found, processor)
         shown += 1
@@ -278,6 +279,6 @@ def _picture(path: str, processor: Processor, root: Path) -> SeenPicture:
         fault = f"{error} ({error.reason})"
     settings = processor.settings
     return SeenPicture(
-        path=path, size=size, mode=mode, policy=settings.image_policy, tiles=1, tile_size=settings.image_size,
-        tokens=settings.image_tokens, fault=fault,
+        path=path, root=root, size=size, mode=mode, policy=settings.image_policy, tiles=1,
+        tile_size=settings.image_size, tokens=settings.image_tokens, fault=fault,
     )  # fmt: skip

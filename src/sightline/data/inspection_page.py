@@ -1,6 +1,6 @@
 """Inspections as one HTML page that needs nothing beside it.
 
-Comes in: `Inspection`s, the processor they were made with, the folder of the pictures. Goes out: a page with the
+Comes in: `Inspection`s, the processor they were made with. Goes out: a page with the
 pictures as they are and as the model sees them. What somebody wrote is text, and stays text on the page.
 """
 
@@ -80,7 +80,6 @@ def write_page(
     processor: Processor,
     *,
     data: Path,
-    root: Path,
     most: int,
     say: Callable[[str], None],
 ) -> Iterator[Inspection]:
@@ -88,7 +87,7 @@ def write_page(
     samples: list[PageSample] = []
     for one in seen:
         if len(samples) < most:
-            samples.append(_page_sample(one, processor, root))
+            samples.append(_page_sample(one, processor))
         yield one
     page = _environment().get_template("inspection.html.j2").render(
         samples=samples, data=data.name, settings=processor.settings,
@@ -101,7 +100,7 @@ def write_page(
     say(f"the first {len(samples)} samples are on the page; --limit shows more or fewer")
 
 
-def _page_sample(seen: Inspection, processor: Processor, root: Path) -> PageSample:
+def _page_sample(seen: Inspection, processor: Processor) -> PageSample:
     segments: list[PageSegment] = []
     before: int | None = None
     pictures = 0
@@ -121,7 +120,7 @@ def _page_sample(seen: Inspection, processor: Processor, root: Path) -> PageSamp
         )
         before = segment.ids[-1]
     return PageSample(
-        seen=seen, segments=segments, pictures=[_page_picture(picture, processor, root) for picture in seen.pictures]
+        seen=seen, segments=segments, pictures=[_page_picture(picture, processor) for picture in seen.pictures]
     )
 
 
@@ -138,11 +137,11 @@ def _tokens(segment: SeenSegment, processor: Processor, *, before: int | None, k
     ]
 
 
-def _page_picture(seen: SeenPicture, processor: Processor, root: Path) -> PagePicture:
+def _page_picture(seen: SeenPicture, processor: Processor) -> PagePicture:
     if seen.fault is not None:
         return PagePicture(seen=seen, original=None, tile=None, fault=seen.fault)
     try:
-        picture = open_image(seen.path, root=root)
+        picture = open_image(seen.path, root=seen.root)
     except DataError as error:  # found only where the pixels are decoded
         return PagePicture(seen=seen, original=None, tile=None, fault=f"{error} ({error.reason})")
     tile = _as_picture(processor, picture)

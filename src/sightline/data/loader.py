@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch.utils.data import DataLoader, Dataset
 
 from sightline.data.batch import Batch, RowPlan
-from sightline.data.mixture import batch_indexes
+from sightline.data.mixture import Mix, batch_indexes
 from sightline.data.processor import Example
 from sightline.data.shares import Share
 from sightline.errors import DataError
@@ -44,7 +44,7 @@ class StepMaker:
     Args:
         rows: how the samples of a step are cut into batches.
         skip: leave a sample out whose picture cannot be opened any more, instead of ending the run.
-        kinds: see `batch_indexes`.
+        kinds, mix: see `batch_indexes`.
         share: of a step's samples, where several processes take it together; None: all.
     """
 
@@ -58,6 +58,7 @@ class StepMaker:
         seed: int,
         skip: bool = False,
         kinds: bytes | None = None,
+        mix: Mix | None = None,
         share: Share | None = None,
     ) -> None:
         self._examples = examples
@@ -67,6 +68,7 @@ class StepMaker:
         self._seed = seed
         self._skip = skip
         self._kinds = kinds
+        self._mix = mix
         self._share = share
 
     def __call__(self, step: int) -> Step:
@@ -76,7 +78,12 @@ class StepMaker:
             DataError: a sample cannot be used that must be, or none can.
         """
         indexes = batch_indexes(
-            step, num_samples=self._num_samples, batch=self._batch, seed=self._seed, kinds=self._kinds
+            step,
+            num_samples=self._num_samples,
+            batch=self._batch,
+            seed=self._seed,
+            kinds=self._kinds,
+            mix=self._mix,
         )
         if self._share is not None:
             indexes = self._share.of(indexes)

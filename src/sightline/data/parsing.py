@@ -1,6 +1,6 @@
 """Samples from LLaVA and messages files.
 
-Comes in: the path of a JSON list or JSONL file. Goes out: `Sample`s, and one `Rejection` for each one that cannot be
+Comes in: the path of a data file. Goes out: `Sample`s, and one `Rejection` for each one that cannot be
 used. Knows nothing of tokens, templates or pixels: a picture is a path here, and nobody has opened it.
 
 Two forms are read, decided per sample by its keys:
@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Literal
 
 from sightline.data.ids import Ids, numbered
-from sightline.data.reading import Record, SampleError, read_records
+from sightline.data.layouts import data_files, open_data, root_of
+from sightline.data.reading import Record, SampleError
 from sightline.data.sample import ImageRef, Rejection, Sample, Turn, canonical_content
 from sightline.data.values import check_keys, checked_text, show
 from sightline.errors import DataError, nearest
@@ -55,7 +56,7 @@ def read_samples(
     """Read a data file, in its order.
 
     Args:
-        path: a JSON list or JSONL file in UTF-8.
+        path: a file of any kind in `layouts`, or what stands for several.
         on_reject: called for each sample that cannot be used; without it the first one ends the reading.
         number_repeated_ids: let a second sample "x" become "x#2" instead of refusing it. LLaVA's own instruction files
             need it: there the id names the picture, and several samples share one.
@@ -76,15 +77,28 @@ def read_samples(
 
 def iterate_samples(path: Path, *, number_repeated_ids: bool = False) -> Iterator[Sample | Rejection]:
     """The same one by one, good and bad in the file's order: whoever wants the first five reads no further."""
-    ids = Ids(number_repeated=number_repeated_ids)
-    for record in read_records(Path(path)):
-        try:
-            sample = parse_sample(record)
-            number = ids.claim(sample.id, place=sample.source)
-        except SampleError as error:
-            yield rejection(record, error)
-        else:
-            yield replace(sample, id=numbered(sample.id, number))
+    return (found for found, _ in located_samples(path, None, number_repeated_ids=number_repeated_ids))
+
+
+def located_samples(
+    path: Path, images: Path | None, *, number_repeated_ids: bool = False
+) -> Iterator[tuple[Sample | Rejection, Path]]:
+    """The samples of all files that a path stands for, each with the folder that its pictures' names start from.
+
+    Args:
+        images: that folder, for files that do not hold their pictures; None: the file's own.
+    """
+    for each in data_files(Path(path)):
+        file = open_data(each)
+        root, ids = root_of(file, images), Ids(number_repeated=number_repeated_ids)
+        for record in file.records():
+            try:
+                sample = parse_sample(record)
+                number = ids.claim(sample.id, place=sample.source)
+            except SampleError as error:
+                yield rejection(record, error), root
+            else:
+                yield replace(sample, id=numbered(sample.id, number)), root
 
 
 def rejection(record: Record, error: SampleError) -> Rejection:
@@ -216,12 +230,9 @@ def _conversation(sample: dict[str, object], pictures: _Pictures) -> tuple[str |
     value = sample[form]
     if not isinstance(value, list) or not value:
         raise SampleError(
-            form,
-            "conversation_invalid",
-            found=show(value),
-            expected="a list of turns",
+            form, "conversation_invalid", found=show(value), expected="a list of turns",
             fix="give at least one exchange",
-        )
+        )  # fmt: skip
     system: str | None = None
     turns: list[Turn] = []
     for number, entry in enumerate(value):
@@ -250,20 +261,14 @@ def _in_order(role: str, content: tuple[str | ImageRef, ...], key: str, *, posit
     words = "".join(part for part in content if isinstance(part, str))
     if role == "assistant" and not words.strip():
         raise SampleError(
-            key,
-            "answer_empty",
-            found="an empty answer",
-            expected="words to learn",
+            key, "answer_empty", found="an empty answer", expected="words to learn",
             fix="write the answer or drop the turn",
-        )
+        )  # fmt: skip
     if role == "user" and not words.strip() and not any(isinstance(part, ImageRef) for part in content):
         raise SampleError(
-            key,
-            "question_empty",
-            found="an empty question",
-            expected="words or a picture",
+            key, "question_empty", found="an empty question", expected="words or a picture",
             fix="write it or drop the turn",
-        )
+        )  # fmt: skip
     return Turn(role=expected, content=content)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sightline.geometry import canvas_factor, resized_sides
+from sightline.geometry import Box, canvas_factor, model_view, resized_sides
 
 Triple = tuple[float, float, float]
 
@@ -56,6 +56,16 @@ class ImageTransform:
         for channel, values in enumerate(level_values(self.mean, self.std)):
             np.take(values, levels[..., channel], out=found[channel], mode="clip")
         return found
+
+    def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Where the edges of a picture of `width` x `height` lie in the square, in shares of the square's side.
+
+        Left, top, right, bottom. `pad` has them in the square or on its edge; what is beyond 0 and 1 was cut off by
+        `crop`.
+        """
+        seen = model_view(width, height, policy=self.policy, size=self.size).forward_box(Box.of(0, 0, width, height))
+        left, top, right, bottom = (float(edge / self.size) for edge in seen)
+        return left, top, right, bottom
 
 
 @functools.cache

@@ -7,8 +7,8 @@ Knows nothing of what a record means.
 Two kinds of trouble, because after the second kind nobody knows where the next record starts:
 
 - Trouble of one record: `Record.fault`, a `SampleError`. Reasons `json_duplicate_key`, `json_not_finite`.
-- Trouble of the file: `DataError` at once. Reasons `file_missing`, `file_unreadable`, `file_empty`, `not_utf8`,
-  `json_invalid`, `json_truncated`, `json_too_deep`, `sample_too_long`.
+- Trouble of the file: `DataError` at once, a `FileError` where a line is known. Reasons `file_missing`,
+  `file_unreadable`, `file_empty`, `not_utf8`, `json_invalid`, `json_truncated`, `json_too_deep`, `sample_too_long`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,14 @@ class SampleError(DataError):
         where = f"{key}: " if key else ""
         super().__init__(f"{where}found {found}, expected {expected}; {fix}", reason=reason)
         self.key = key
+
+
+class FileError(DataError):
+    """What is wrong with a file from some line on."""
+
+    def __init__(self, file: str, line: int, words: str, *, reason: str) -> None:
+        super().__init__(f"{file}:{line}: {words}", reason=reason)
+        self.line = line
 
 
 class Place(NamedTuple):
@@ -208,7 +216,7 @@ class Window:
             self._grow()
 
     def error(self, reason: str, words: str) -> DataError:
-        return DataError(f"{self.name}:{self.line}: {words}", reason=reason)
+        return FileError(self.name, self.line, words, reason=reason)
 
     def truncated(self) -> DataError:
         words = f"the file ends inside the sample that starts at byte {self.byte}; write it again, or drop what follows"
@@ -248,7 +256,7 @@ class Window:
         except UnicodeDecodeError as error:
             line = self.line + rest.count("\n") + error.object[: error.start].count(b"\n")
             words = "found bytes that are not UTF-8; save the file as UTF-8"
-            raise DataError(f"{self.name}:{line}: {words}", reason="not_utf8") from None
+            raise FileError(self.name, line, words, reason="not_utf8") from None
 
 
 class _StrictJSON:

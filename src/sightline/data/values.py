@@ -14,8 +14,10 @@ from sightline.errors import nearest
 MAX_TEXT_CHARS = 1_000_000
 """Longest text of a turn: some 250,000 tokens, beyond any context, and refused before a tokenizer sees it."""
 
-# Control characters (C0 but for tab and line ends, DEL, C1) and halves of surrogate pairs, which UTF-8 cannot hold.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)")
+# Control characters (C0 but for tab and line ends, DEL, C1) and halves of surrogate pairs, which UTF-8 cannot hold. One
+# class alone is searched for twice as fast as with an alternative beside it.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_LONE_RETURN = re.compile("\r(?!\n)")
 
 
 def checked_text(value: object, key: str) -> str:
@@ -26,7 +28,7 @@ def checked_text(value: object, key: str) -> str:
         raise SampleError(
             key, "text_too_long", found=f"{len(value)} characters", expected=f"at most {MAX_TEXT_CHARS}", fix="split it"
         )
-    forbidden = _FORBIDDEN.search(value)
+    forbidden = _FORBIDDEN.search(value) or ("\r" in value and _LONE_RETURN.search(value)) or None
     if forbidden is not None:
         surrogate = "\ud800" <= forbidden.group() <= "\udfff"
         raise SampleError(

@@ -125,8 +125,8 @@ def talk_samples(*, count: int) -> list[dict[str, Any]]:
     return samples
 
 
-def questions(scene: Scene, *, count: int = 3) -> list[dict[str, Any]]:
-    """Held-out questions with short answers; `unseen` marks those that turn on an unseen pair in the picture.
+def held_out(scene: Scene, *, count: int = 3) -> list[Exchange]:
+    """What is asked about a held-out scene, each of another type.
 
     Of a scene with an unseen pair, a question on it comes first, where one can be asked.
     """
@@ -140,6 +140,11 @@ def questions(scene: Scene, *, count: int = 3) -> list[dict[str, Any]]:
         if exchange.type not in types and len(chosen) < count:
             types.add(exchange.type)
             chosen.append(exchange)
+    return chosen
+
+
+def questions(scene: Scene, *, count: int = 3) -> list[dict[str, Any]]:
+    """Held-out questions with short answers; `unseen` marks those that turn on an unseen pair in the picture."""
     return [
         {
             "question_id": f"{scene.index}-{exchange.type}",
@@ -149,7 +154,7 @@ def questions(scene: Scene, *, count: int = 3) -> list[dict[str, Any]]:
             "category": exchange.type,
             "unseen": _is_unseen(exchange, scene),
         }
-        for exchange in chosen
+        for exchange in held_out(scene, count=count)
     ]
 
 

@@ -32,13 +32,19 @@ SHORT_ANSWER = "Answer the question using a single word or phrase."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exchange:
-    """One question with its answer in short and as a sentence. `about`: the pairs of color and shape it turns on."""
+    """One question with its answer in short and as a sentence.
+
+    Attributes:
+        about: the pairs of color and shape it turns on.
+        things: what one has to look at to answer, the sign aside; none where what is asked for is not there.
+    """
 
     type: str
     question: str
     short: str
     sentence: str
     about: tuple[tuple[str, str], ...] = ()
+    things: tuple[Thing, ...] = ()
 
 
 def references(scene: Scene, thing: Thing, *, hide: str = "") -> list[str]:
@@ -81,7 +87,9 @@ def _ask_look(scene: Scene, rng: random.Random, look: Literal["color", "shape"])
     forms = f"What {look} is the {noun}?", f"What is the {look} of the {noun}?", f"Which {look} does the {noun} have?"
     sentence = f"The {noun} is {thing.color if look == 'color' else article(thing.shape)}."
     short = thing.color if look == "color" else thing.shape
-    return Exchange(type=look, question=rng.choice(forms), short=short, sentence=sentence, about=(thing.pair,))
+    return Exchange(
+        type=look, question=rng.choice(forms), short=short, sentence=sentence, about=(thing.pair,), things=(thing,)
+    )
 
 
 def ask_color(scene: Scene, rng: random.Random) -> Exchange | None:
@@ -119,6 +127,7 @@ def ask_count(scene: Scene, rng: random.Random) -> Exchange | None:
         short=str(count),
         sentence=sentence,
         about=tuple(thing.pair for thing in matching),
+        things=tuple(matching),
     )
 
 
@@ -139,7 +148,8 @@ def ask_existence(scene: Scene, rng: random.Random) -> Exchange | None:
         (f"Is there {article(noun)}?", f"Do you see {article(noun)}?", f"Is there {article(noun)} in the picture?")
     )
     sentence = f"Yes, there is {article(noun)}." if answer == "yes" else f"No, there is no {noun}."
-    return Exchange(type="existence", question=question, short=answer, sentence=sentence, about=(pair,))
+    things = tuple(thing for thing in scene.things if thing.pair == pair)
+    return Exchange(type="existence", question=question, short=answer, sentence=sentence, about=(pair,), things=things)
 
 
 def ask_position(scene: Scene, rng: random.Random) -> Exchange | None:
@@ -156,7 +166,12 @@ def ask_position(scene: Scene, rng: random.Random) -> Exchange | None:
     )
     where = place(thing)
     return Exchange(
-        type="position", question=question, short=where, sentence=f"The {noun} is {at(where)}.", about=(thing.pair,)
+        type="position",
+        question=question,
+        short=where,
+        sentence=f"The {noun} is {at(where)}.",
+        about=(thing.pair,),
+        things=(thing,),
     )
 
 
@@ -185,6 +200,7 @@ def ask_relation(scene: Scene, rng: random.Random) -> Exchange | None:
         short=answer,
         sentence=f"The {noun} is {direction} the {landmark}.",
         about=(one.pair, other.pair),
+        things=(one, other),
     )
 
 
@@ -200,6 +216,7 @@ def ask_size(scene: Scene, rng: random.Random) -> Exchange | None:
             short=thing.size,
             sentence=f"The {noun} is {thing.size}.",
             about=(thing.pair,),
+            things=(thing,),
         )
     two = _two(scene, rng)
     if two is None or two[0].size == two[2].size or any(word in two[1] + two[3] for word in ("small", "large")):
@@ -215,6 +232,7 @@ def ask_size(scene: Scene, rng: random.Random) -> Exchange | None:
         short=winner,
         sentence=f"The {winner} is larger than the {loser}.",
         about=(one.pair, other.pair),
+        things=(one, other),
     )
 
 
@@ -243,7 +261,12 @@ def ask_reasoning(scene: Scene, rng: random.Random) -> Exchange | None:
             else f"No, the {noun} is {article(thing.shape)}, and {article(thing.shape)} is not round."
         )
         return Exchange(
-            type="reasoning", question=question, short="yes" if rolls else "no", sentence=sentence, about=(thing.pair,)
+            type="reasoning",
+            question=question,
+            short="yes" if rolls else "no",
+            sentence=sentence,
+            about=(thing.pair,),
+            things=(thing,),
         )
     two = _two(scene, rng)
     if two is None or two[0].size == two[2].size or any(word in two[1] + two[3] for word in ("small", "large")):
@@ -261,6 +284,7 @@ def ask_reasoning(scene: Scene, rng: random.Random) -> Exchange | None:
         short="yes" if fits else "no",
         sentence=sentence,
         about=(one.pair, other.pair),
+        things=(one, other),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from sightline.evaluate import prompts
 from sightline.evaluate.official_files import Wanted, category_names, picture_names
-from sightline.evaluate.result_files import read_json, read_table, refuse
+from sightline.evaluate.result_files import numbered_lines, read_json, read_table, read_text, refuse
 from sightline.evaluate.tasks.pope import FIRST_IDS
 from sightline.evaluate.tasks.task import Question
 
@@ -56,7 +56,7 @@ class Ask:
 
 def number(text: str) -> int | str:
     """Ids that are numbers are numbers in the files, too: SEED-Bench's scorer insists on it."""
-    return int(text) if text.isdigit() and str(int(text)) == text else text
+    return int(text) if text.isascii() and text.isdigit() and str(int(text)) == text else text
 
 
 def _ocr_prompter(hints: Sequence[Path]) -> Prompt:
@@ -114,10 +114,8 @@ def _bench_questions(paths: Sequence[Path]) -> list[Question]:
     """LLaVA-Bench's questions.jsonl: question_id, image, text, category."""
     found = []
     for path in paths:
-        entries = read_json(path)
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, dict) and {"question_id", "image", "text"} <= set(entry) for entry in entries
-        ):
+        entries = [entry for _, entry in numbered_lines(read_text(path), path)]
+        if not all(isinstance(entry, dict) and {"question_id", "image", "text"} <= set(entry) for entry in entries):
             raise refuse(path, "expected questions of LLaVA-Bench: lines with question_id, image, text, category")
         found += [
             Question(

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from sightline.atomic import write_atomic
+from sightline.evaluate.blind import blinded
 from sightline.evaluate.exam import Exam
 from sightline.evaluate.journal import MAKING, given
 from sightline.evaluate.results import Result, figure
-from sightline.evaluate.runner import WHOLE, Answerer, Shard, ask_exam
+from sightline.evaluate.runner import ANSWERS, WHOLE, Answerer, Shard, ask_exam
 from sightline.evaluate.score import OFFICIAL
 from sightline.evaluate.submissions import write_submission
 from sightline.evaluate.tasks.registry import task_named
@@ -100,6 +101,8 @@ def evaluate_exam(
     """
     if exam.truths:
         chosen(task_named(exam.task).protocols, options.protocol, exam.task)
+    if options.blind:
+        blinded(exam.asked, options.blind)  # a mistake is told before anything is asked
     paths: list[Path | None] = []
     blind_folder = folder / f"blind-{options.blind}"
     for place, blind in ((folder, None), (blind_folder, options.blind)):
@@ -150,8 +153,6 @@ def _outcome(exam: Exam, answerer: Answerer, folder: Path, options: Options, bli
 
 def score_answers(exam: Exam, folder: Path, protocol: str) -> Result:
     """The file of answers under a protocol."""
-    from sightline.evaluate.runner import ANSWERS
-
     return task_named(exam.task).evaluate([folder / ANSWERS], exam.truths, protocol)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from sightline.data.batch import Batch, pad
-from sightline.data.parsing import iterate_samples
+from sightline.data.parsing import located_samples
 from sightline.data.processor import Example, Processor
 from sightline.data.sample import Rejection, Sample, refusal
 from sightline.errors import DataError, SightlineError
@@ -68,7 +68,7 @@ def measure(
     processor: Processor,
     data: Path,
     *,
-    root: Path,
+    root: Path | None,
     batch: int,
     limit: int | None,
     say: Callable[[str], None],
@@ -76,7 +76,7 @@ def measure(
     """Measures the samples of a file; those that cannot be used are named, one line each, and counted.
 
     Args:
-        root: folder that the pictures' paths start from.
+        root: folder that the pictures' paths start from; None: the data file's own.
         batch: samples that go through the model at once; changes speed and memory, not the result.
         limit: only the first so many of the file.
 
@@ -92,16 +92,18 @@ def measure(
         refused[rejection.reason] += 1
         say(f"{rejection.reason}: {rejection.message}")
 
-    found = islice(iterate_samples(data, number_repeated_ids=True), limit)
-    examples = _examples(found, processor, root, refuse)
+    found = islice(located_samples(data, root, number_repeated_ids=True), limit)
+    examples = _examples(found, processor, refuse)
     while window := list(islice(examples, WINDOW * batch)):
-        measured: dict[str, SampleLoss] = {}
-        ordered = sorted(window, key=lambda example: len(example.input_ids))
+        measured: dict[int, SampleLoss] = {}
+        ordered = sorted(range(len(window)), key=lambda place: len(window[place].input_ids))
         for start in range(0, len(ordered), batch):
-            for sample, summed in _batch_losses(model, pad(ordered[start : start + batch], pad_id=processor.pad_id)):
-                measured[sample.id] = sample
+            places = ordered[start : start + batch]
+            losses = _batch_losses(model, pad([window[place] for place in places], pad_id=processor.pad_id))
+            for place, (sample, summed) in zip(places, losses, strict=True):
+                measured[place] = sample
                 total += summed
-        samples += [measured[example.id] for example in window]
+        samples += [measured[place] for place in range(len(window))]
         say(f"measured {len(samples)} samples")
     if not samples:
         raise DataError(f"{data}: none of its samples can be used ({_counts(refused)})", reason="no_samples")
@@ -110,9 +112,9 @@ def measure(
 
 
 def _examples(
-    found: Iterator[Sample | Rejection], processor: Processor, root: Path, refuse: Callable[[Rejection], None]
+    found: Iterator[tuple[Sample | Rejection, Path]], processor: Processor, refuse: Callable[[Rejection], None]
 ) -> Iterator[Example]:
-    for one in found:
+    for one, root in found:
         if isinstance(one, Rejection):
             refuse(one)
             continue

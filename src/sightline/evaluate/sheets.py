@@ -32,7 +32,7 @@ def read_sheet(path: Path) -> list[dict[str, str]]:
                 raise DataError(f"{path}: no sheet in it; expected an xlsx file", reason="file_invalid")
             shared = _shared(archive) if "xl/sharedStrings.xml" in names else []
             rows = _rows(_part(archive, sheets[0]), shared)
-    except (zipfile.BadZipFile, ElementTree.ParseError, IndexError, ValueError) as error:
+    except (zipfile.BadZipFile, ElementTree.ParseError, IndexError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: not a whole xlsx file ({error})", reason="file_invalid") from error
     if not rows:
         raise DataError(f"{path}: its first sheet is empty", reason="no_answers")

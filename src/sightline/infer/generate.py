@@ -20,7 +20,7 @@ from sightline.infer.sampling import Sampling, choose
 from sightline.infer.words import AnswerText, StopRule
 from sightline.model.vlm import VisionLanguageModel
 
-__all__ = ["Prompt", "decode_steps", "generate"]
+__all__ = ["Prompt", "context_of", "decode_steps", "generate", "generator_of", "without_placeholder"]
 
 
 @torch.inference_mode()
@@ -44,7 +44,7 @@ def decode_steps(
         ConfigError: a prompt is longer than the language model's context.
     """
     model.eval()
-    context = _context(model)
+    context = context_of(model)
     _check_length(max(len(prompt.ids) for prompt in prompts), context)
     generators = _generators(prompts, sampling, next(model.parameters()).device)
     words = [AnswerText(stop) for _ in prompts]
@@ -52,7 +52,7 @@ def decode_steps(
     for count in range(1, sampling.max_new_tokens + 1):
         tokens: list[int | None] = [None] * len(prompts)
         for lane in lanes:
-            logits = _without_placeholder(lane.logits, model.image_token_id)
+            logits = without_placeholder(lane.logits, model.image_token_id)
             chosen = choose(logits, sampling, generators and [generators[row] for row in lane.rows])
             for row, token in zip(lane.rows, chosen.tolist(), strict=True):
                 tokens[row] = token
@@ -92,17 +92,19 @@ def _ends(words: AnswerText, stop: StopRule, token: int) -> bool:
 
 
 def _generators(prompts: Sequence[Prompt], sampling: Sampling, device: torch.device) -> list[torch.Generator] | None:
-    """One for each prompt, whose numbers depend on the seed and on that prompt alone."""
     if sampling.seed is None or sampling.temperature == 0:
         return None
-    found = []
-    for prompt in prompts:
-        digest = hashlib.sha256(repr((sampling.seed, prompt.number, prompt.ids)).encode()).digest()
-        found.append(torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1))
-    return found
+    return [generator_of(prompt, sampling.seed, device) for prompt in prompts]
 
 
-def _context(model: VisionLanguageModel) -> int:
+def generator_of(prompt: Prompt, seed: int, device: torch.device) -> torch.Generator:
+    """Random numbers that depend on the seed and on that prompt alone."""
+    digest = hashlib.sha256(repr((seed, prompt.number, prompt.ids)).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def context_of(model: VisionLanguageModel) -> int:
+    """How many positions the language model has."""
     limit = getattr(model.language.config, "max_position_embeddings", None)
     return int(limit) if limit else 1 << 30
 
@@ -115,7 +117,7 @@ def _check_length(length: int, context: int) -> None:
         )
 
 
-def _without_placeholder(logits: Tensor, placeholder: int) -> Tensor:
+def without_placeholder(logits: Tensor, placeholder: int) -> Tensor:
     """Logits in which `<image>` cannot be chosen: it stands for a picture's feature, and fed back it would want one."""
     if placeholder < logits.shape[-1]:  # it needs no row in the vocabulary
         logits[:, placeholder] = -torch.inf

@@ -2,8 +2,8 @@
 
 Comes in: prompts. Goes out: `Lane`s, which know the logits of the next token of each of their rows and take the tokens
 that were chosen. Every prompt is computed in its own length, together with those of the same length; then all share
-one cache, padded on the left and masked. A row that is over leaves it. Does not know when that is, nor how tokens are
-chosen.
+one cache, padded on the left and masked. A row that is over leaves it, and others may join. Does not know when that
+is, nor how tokens are chosen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sightline.infer.memory import Memory
-from sightline.model.cache import drop_first, stack, stackable
+from sightline.model.cache import copy_row, drop_first, join, stackable
 from sightline.model.vlm import VisionLanguageModel
 
 
@@ -67,11 +67,31 @@ class Lane:
         if len(places) == len(self.rows):
             return
         self.cache.batch_select_indices(torch.tensor(places, device=self.logits.device))
+        self.logits = self.logits[places]
         self.rows = [self.rows[place] for place in places]
         self.padding = [self.padding[place] for place in places]
         unused = min(self.padding)
         if unused and drop_first(self.cache, unused):
             self.padding = [count - unused for count in self.padding]
+
+    def join(self, others: Sequence[Lane]) -> None:
+        """Takes in the rows of other lanes, behind its own."""
+        lanes = (self, *others)
+        lengths = [lane.cache.get_seq_length() for lane in lanes]
+        more = [max(lengths) - length for length in lengths]
+        padding = [count + new for lane, new in zip(lanes, more, strict=True) for count in lane.padding]
+        logits = torch.cat([lane.logits for lane in lanes])
+        join(self.cache, [lane.cache for lane in others])
+        self.rows, self.padding, self.logits = [row for lane in lanes for row in lane.rows], padding, logits
+
+    def copied(self, row: int, length: int, config: Any) -> Lane | None:
+        """A row as a lane of its own, with its first `length` positions; None where the cache has not kept them all."""
+        place = self.rows.index(row)
+        start = self.padding[place]
+        cache = copy_row(self.cache, place, start=start, end=start + length, config=config)
+        if cache is None:
+            return None
+        return Lane(rows=[row], padding=[0], cache=cache, logits=self.logits[place : place + 1])
 
 
 def compacted(places: Sequence[int]) -> list[int]:
@@ -99,26 +119,16 @@ def prefill(model: VisionLanguageModel, prompts: Sequence[Prompt]) -> list[Lane]
     for rows in groups.values():
         logits, cache = model.decode(torch.stack([embeddings[row] for row in rows]))
         lanes.append(Lane(rows=rows, padding=[0] * len(rows), cache=cache, logits=logits))
-    return [_merged(lanes, prompts, model.language.config)] if together else lanes
+    if together and len(lanes) > 1:
+        lanes[0].join(lanes[1:])
+        return lanes[:1]
+    return lanes
 
 
-def _merged(lanes: list[Lane], prompts: Sequence[Prompt], config: Any) -> Lane:
-    if len(lanes) == 1:
-        return lanes[0]
-    rows = [row for lane in lanes for row in lane.rows]
-    longest = max(len(prompt.ids) for prompt in prompts)
-    return Lane(
-        rows=rows,
-        padding=[longest - len(prompts[row].ids) for row in rows],
-        cache=stack([lane.cache for lane in lanes], config),
-        logits=torch.cat([lane.logits for lane in lanes]),
-    )
-
-
-def prefill_new(model: VisionLanguageModel, prompt: Prompt, memory: Memory) -> Lane:
+def prefill_new(model: VisionLanguageModel, prompt: Prompt, memory: Memory, *, row: int = 0) -> Lane:
     """Takes in what a conversation's prompt has beyond its memory, which then knows the whole prompt."""
     embeddings = memory.embed(model, prompt.ids, prompt.pixels)
     known = memory.resume(prompt.ids)
     logits, memory.cache = model.decode(embeddings[:, known:], memory.cache)
     memory.ids = list(prompt.ids)
-    return Lane(rows=[0], padding=[0], cache=memory.cache, logits=logits)
+    return Lane(rows=[row], padding=[0], cache=memory.cache, logits=logits)

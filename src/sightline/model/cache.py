@@ -30,6 +30,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
         self._room: list[Tensor] = []  # none yet: `keys` and `values` are not ours to write to
+        self._start = 0  # the first used position in the room
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Appends, [B, H, n, d] each; returns all so far."""
@@ -39,12 +40,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         if used == 0:
             self.keys, self.values = key_states, value_states
             return self.keys, self.values
-        end = used + key_states.shape[2]
-        if not self._room or end > self._room[0].shape[2]:
-            self._room = [_with_room(kept, end + BLOCK) for kept in (self.keys, self.values)]
-        for room, new in zip(self._room, (key_states, value_states), strict=True):
-            room[:, :, used:end] = new
-        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        rows, new = key_states.shape[0], key_states.shape[2]
+        if not self._room or self._start + used + new > self._room[0].shape[2]:
+            self._move(rows=min(len(self._room[0]), 2 * rows) if self._room else rows, before=0, after=new)
+        end = self._start + used + new
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:rows, :, end - new : end] = states
+        self._show(rows, end)
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
@@ -52,25 +54,54 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         if not self._room:
             super().batch_select_indices(indices)
             return
-        length = self.get_seq_length()
+        end = self._start + self.get_seq_length()
         for room in self._room:
             for place, row in enumerate(indices.tolist()):
                 assert row >= place
                 if row != place:
-                    room[place, :, :length] = room[row, :, :length]
-        self._room = [room[: len(indices)] for room in self._room]
-        self.keys, self.values = (room[:, :, :length] for room in self._room)
+                    room[place, :, self._start : end] = room[row, :, self._start : end]
+        self._show(len(indices), end)
 
     def drop_first(self, count: int) -> None:
         """Forgets the first `count` positions."""
-        self._room = [room[:, :, count:] for room in self._room]
+        self._start += count
         self.keys, self.values = self.keys[:, :, count:], self.values[:, :, count:]
 
+    def reserve(self, rows: int, length: int) -> None:
+        """Makes room for `rows` rows of `length` positions, so that `join` needs none; nothing else changes."""
+        used: int = self.get_seq_length()
+        if not self._room:
+            self._move(rows=rows, before=length - used, after=0)
+        elif rows > len(self._room[0]) or length > self._start + used:
+            grown = 2 * len(self._room[0]) if rows > len(self._room[0]) else len(self._room[0])
+            self._move(rows=max(rows, grown), before=length - used, after=0)
 
-def _with_room(kept: Tensor, length: int) -> Tensor:
-    room = kept.new_empty(*kept.shape[:2], length, kept.shape[3])
-    room[:, :, : kept.shape[2]] = kept
-    return room
+    def join(self, others: Sequence[DynamicLayer], length: int) -> None:
+        """Appends the rows of other layers; all are padded with zeros on the left to `length`, which was reserved."""
+        rows, end = self.keys.shape[0], self._start + self.get_seq_length()
+        for name, room in zip(("keys", "values"), self._room, strict=True):
+            room[:rows, :, end - length : self._start] = 0
+            place = rows
+            for kept in (getattr(layer, name) for layer in others):
+                part = room[place : place + len(kept), :, end - length : end]
+                part[:, :, : length - kept.shape[2]] = 0
+                part[:, :, length - kept.shape[2] :] = kept
+                place += len(kept)
+        self._start = end - length
+        self._show(place, end)
+
+    def _move(self, *, rows: int, before: int, after: int) -> None:
+        """To a larger room, with so many unused positions before and after the used ones, and a block more."""
+        kept, (present, heads, used, width) = (self.keys, self.values), self.keys.shape
+        before = max(before, 0)
+        self._room = [states.new_empty(rows, heads, before + used + after + BLOCK, width) for states in kept]
+        for room, states in zip(self._room, kept, strict=True):
+            room[:present, :, before : before + used] = states
+        self._start = before
+        self._show(present, before + used)
+
+    def _show(self, rows: int, end: int) -> None:
+        self.keys, self.values = (room[:rows, :, self._start : end] for room in self._room)
 
 
 def new_cache(config: Any) -> DynamicCache:
@@ -85,21 +116,49 @@ def stackable(config: Any) -> bool:
     return all(map(_is_attention, new_cache(config).layers))
 
 
-def stack(caches: Sequence[DynamicCache], config: Any) -> DynamicCache:
-    """The rows of several caches in one, padded with zeros on the left. Uses the caches up, layer by layer."""
-    longest = max(cache.get_seq_length() for cache in caches)
-    stacked = new_cache(config)
-    for index in range(len(stacked.layers)):
-        layers = [cache.layers[index] for cache in caches]
-        if layers[0].keys is None:
-            continue
-        keys, values = (
-            torch.cat([_pad_left(getattr(layer, name), longest) for layer in layers]) for name in ("keys", "values")
-        )
-        for layer in layers:
-            layer.keys = layer.values = None
-        stacked.update(keys, values, index)
-    return stacked
+def join(cache: DynamicCache, others: Sequence[DynamicCache]) -> None:
+    """Appends the rows of other caches to those of the first; all are padded with zeros on the left to the longest.
+
+    Uses the others up. Where memory does not suffice for growing layers, the first is as it was.
+    """
+    length = max(each.get_seq_length() for each in (cache, *others))
+    rows = sum(len(next(layer.keys for layer in each.layers if layer.keys is not None)) for each in (cache, *others))
+    used = [(index, layer) for index, layer in enumerate(cache.layers) if layer.keys is not None]
+    for _, layer in used:
+        if isinstance(layer, GrowingLayer):
+            layer.reserve(rows, length)
+    for index, layer in used:
+        joining = [other.layers[index] for other in others]
+        if isinstance(layer, GrowingLayer):
+            layer.join(joining, length)
+        else:
+            cache.layers[index] = _joined_window([layer, *joining], length)
+        for other in joining:
+            other.keys = other.values = None
+
+
+def _joined_window(layers: Sequence[DynamicSlidingWindowLayer], length: int) -> DynamicSlidingWindowLayer:
+    window = DynamicSlidingWindowLayer(layers[0].sliding_window)
+    keys, values = (
+        torch.cat([_pad_left(getattr(layer, name), length) for layer in layers]) for name in ("keys", "values")
+    )
+    window.update(keys, values)
+    return window
+
+
+def copy_row(cache: DynamicCache, row: int, *, start: int, end: int, config: Any) -> DynamicCache | None:
+    """One row's positions from `start` to `end` as a cache of its own; None where a layer does not have them all."""
+    if not _keeps_all(cache):
+        return None
+    copied = new_cache(config)
+    for index, layer in enumerate(cache.layers):
+        if layer.keys is not None:
+            keys, values = (
+                states[row : row + 1, :, start:end].clone(memory_format=torch.contiguous_format)
+                for states in (layer.keys, layer.values)
+            )
+            copied.update(keys, values, index)
+    return copied
 
 
 def cut(cache: Any, length: int) -> bool:
@@ -124,12 +183,17 @@ def cut(cache: Any, length: int) -> bool:
 
 def drop_first(cache: DynamicCache, count: int) -> bool:
     """Forgets the first `count` positions; False, and nothing done, where a layer cannot."""
-    layers = [layer for layer in cache.layers if layer.keys is not None]
-    if not all(isinstance(layer, GrowingLayer) for layer in layers):
+    if not _keeps_all(cache):
         return False
-    for layer in layers:
-        layer.drop_first(count)
+    for layer in cache.layers:
+        if layer.keys is not None:
+            layer.drop_first(count)
     return True
+
+
+def _keeps_all(cache: DynamicCache) -> bool:
+    """Whether every layer that keeps something keeps it of every position."""
+    return all(isinstance(layer, GrowingLayer) for layer in cache.layers if layer.keys is not None)
 
 
 def _is_attention(layer: Any) -> bool:

@@ -176,13 +176,14 @@ class FeatureCache:
     def _pictures(self) -> tuple[list[Picture], int]:
         """The pictures of the run, each once, by name; and how often the steps and validations to come show one."""
         found: dict[str, Picture] = {}
-        steps = (self.total - self.start) * self.settings.batch / len(self.samples)
-        validations = validations_to_come(start=self.start, total=self.total, every=self.settings.validate_every)
+        steps = self.samples.showings() * (self.total - self.start) * self.settings.batch / self.samples.per_epoch
+        every = validations_to_come(start=self.start, total=self.total, every=self.settings.validate_every)
+        validations = self.validation.showings() * every
         shown = 0.0
-        for each, times in ((self.samples, steps), (self.validation, float(validations))):
+        for each, times in ((self.samples, steps), (self.validation, validations)):
             for index in compress(range(len(each)), each.shows_pictures):
                 paths, root = each.samples[index].images, each.roots[index]
-                shown += times * len(paths)
+                shown += times[index] * len(paths)
                 names = [picture_name(path, root) for path in paths]
                 found |= {name: Picture(name, root, path) for name, path in zip(names, paths, strict=True)}
         return list(found.values()), round(shown)

@@ -160,7 +160,7 @@ def _note_lost(run: Run, lost: Sequence[Refusal], log: Log) -> None:
     for refusal in lost:
         log.say(f"left out at step {run.state.step + 1}: {refusal.message}")
     limit = run.recipe.bad_samples.max_fraction
-    due = max(len(run.samples), run.state.samples)  # in the first epoch, of what it will have shown
+    due = max(run.samples.per_epoch, run.state.samples)  # in the first epoch, of what it will have shown
     if lost and run.state.lost > limit * due:  # the other ranks end with this one
         raise DataError(
             f"{run.state.lost} of {due} samples broke during the run, more than bad_samples.max_fraction "

@@ -106,6 +106,7 @@ class Run:
             seed=self.recipe.seed,
             skip=self._may_skip,
             kinds=self.samples.shows_pictures if settings.group_by_modality else None,
+            mix=self.samples.mix,
             share=self._share(self.samples),
         )
 
@@ -163,7 +164,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
         if ranks.first:
             _write_refused(directory, [*samples.refused, *validation.refused])
     total = recipe.train.steps or total_steps(
-        num_samples=len(samples), batch=recipe.train.batch, epochs=recipe.train.epochs or 1
+        num_samples=samples.per_epoch, batch=recipe.train.batch, epochs=recipe.train.epochs or 1
     )
     model = _trainable(recipe, processor, device=device, dtype=dtype)
     packed = recipe.train.packing and _pack(model, device=device, dtype=dtype, say=say)

@@ -21,9 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.data.crew import Crew
-from sightline.data.data_file import DataFile, FileSamples
+from sightline.data.data_file import DataFile
 from sightline.data.feature_store import StoredPictures
+from sightline.data.file_samples import FileSamples
 from sightline.data.index import FileIndex, index_file
+from sightline.data.layouts import data_files, open_data, root_of
+from sightline.data.mixture import Mix, epoch_length, share
 from sightline.data.picture_checks import Fault, picture_faults
 from sightline.data.processor import Example, Processor
 from sightline.data.sample import Rejection, Sample, refusal
@@ -39,6 +42,7 @@ class SampleSet:
         lengths: int32[N]: positions of each sample, pictures included.
         shows_pictures: N bytes, 1 for a sample with pictures, 0 for one without.
         fingerprint: a hash of the data files and of what was left out.
+        mix: how many samples of each source an epoch holds; None: each sample once.
         refused: what that was, and why.
         stored: the pictures that need not be opened.
     """
@@ -49,11 +53,23 @@ class SampleSet:
     lengths: npt.NDArray[np.int32]
     shows_pictures: bytes
     fingerprint: str
+    mix: Mix | None = None
     refused: tuple[Rejection, ...] = ()
     stored: StoredPictures | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def per_epoch(self) -> int:
+        """Samples of an epoch."""
+        return len(self) if self.mix is None else epoch_length(self.mix)
+
+    def showings(self) -> npt.NDArray[np.float64]:
+        """float64[N]: how often each sample comes in an epoch, on average."""
+        if self.mix is None:
+            return np.ones(len(self))
+        return np.concatenate([np.full(size, count / max(1, size)) for size, count in self.mix])
 
     def example(self, index: int) -> Example:
         """Ids, labels and pictures of one sample."""
@@ -111,18 +127,21 @@ def read_sources(
     """
     digest = hashlib.sha256()
     found: list[_Usable] = []
+    sizes: list[int] = []
     refused: list[Rejection] = []
     with Crew(processor, processes=processes) as crew:
         for number, source in enumerate(sources):
-            path, root = _locate(source, f"{key}.{number}")
-            file = DataFile(path)
-            sha256 = file.sha256()
-            digest.update(bytes.fromhex(sha256))
-            numbered = source.repeated_ids == "number"
-            index = index_file(file, processor, sha256=sha256, number_repeated_ids=numbered, crew=crew)
-            usable, rejections = _with_pictures(file, index, root, picture_faults(index.pictures, root, crew=crew))
-            found.append(usable)
-            refused += rejections
+            before = sum(len(each.samples) for each in found)
+            for file, root in _locate(source, f"{key}.{number}"):
+                sha256 = file.sha256()
+                digest.update(bytes.fromhex(sha256))
+                numbered = source.repeated_ids == "number"
+                index = index_file(file, processor, sha256=sha256, number_repeated_ids=numbered, crew=crew)
+                faults = picture_faults(index.pictures, root, crew=crew)
+                usable, rejections = _with_pictures(file, index, root, faults)
+                found.append(usable)
+                refused += rejections
+            sizes.append(sum(len(each.samples) for each in found) - before)
     samples = _Joined([each.samples for each in found])
     _judge(refused, good=len(samples), bad=bad, say=say)
     if sources and not samples:
@@ -135,8 +154,17 @@ def read_sources(
         lengths=np.concatenate([np.empty(0, np.int32), *(each.lengths for each in found)]),
         shows_pictures=b"".join(each.shows_pictures.tobytes() for each in found),
         fingerprint=digest.hexdigest(),
+        mix=mix_of(sources, sizes),
         refused=tuple(refused),
     )
+
+
+def mix_of(sources: Sequence[DataSource], sizes: Sequence[int]) -> Mix | None:
+    """The mixture of sources of which so many samples can be used; None where none of them says how often."""
+    if all(source.weight is None and source.count is None for source in sources):
+        return None
+    pairs = zip(sources, sizes, strict=True)
+    return tuple(share(size, weight=source.weight, count=source.count) for source, size in pairs)
 
 
 def _with_pictures(
@@ -163,14 +191,18 @@ def _with_pictures(
     return usable, [*index.malformed, *(rejection for _, rejection in unfit)]
 
 
-def _locate(source: DataSource, key: str) -> tuple[Path, Path]:
-    path = Path(source.path)
-    if not path.is_file():
-        raise ConfigError(f"{key}.path: no file {path}; give a LLaVA JSON or JSONL file")
-    root = Path(source.images) if source.images is not None else path.parent
-    if not root.is_dir():
-        raise ConfigError(f"{key}.images: no folder {root}; give the folder that the pictures' paths start from")
-    return path, root
+def _locate(source: DataSource, key: str) -> list[tuple[DataFile, Path]]:
+    """The files of a source, and where their pictures are."""
+    try:
+        files = [open_data(path) for path in data_files(Path(source.path))]
+    except DataError as error:
+        raise ConfigError(f"{key}.path: {error}") from None
+    images = None if source.images is None else Path(source.images)
+    if images is not None and not images.is_dir():
+        raise ConfigError(f"{key}.images: no folder {images}; give the folder that the pictures' paths start from")
+    if images is not None and files[0].holds_pictures:
+        raise ConfigError(f"{key}.images: the pictures of {files[0].path} lie in the file itself; remove `images`")
+    return [(file, root_of(file, images)) for file in files]
 
 
 def _judge(refused: Sequence[Rejection], *, good: int, bad: BadSamples, say: Callable[[str], None]) -> None:

@@ -146,7 +146,7 @@ def simulate_row(
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise ConfigError(
             f"{type(model.language).__name__} cannot be planned: its work depends on the tokens ({error}); "
-            "try it with --measure"
+            "a few steps of sightline train (train.steps=3) tell memory and time in the log"
         ) from error
     finally:
         model.zero_grad(set_to_none=True)

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.data.image import open_image
-from sightline.data.mixture import batch_indexes
-from sightline.data.parsing import iterate_samples, read_samples
+from sightline.data.layouts import data_files
+from sightline.data.mixture import batch_indexes, epoch_samples
+from sightline.data.parsing import located_samples, read_samples
 from sightline.data.processor import Processor
 from sightline.data.sample import Sample
 from sightline.data.tokens import IGNORE
 from sightline.errors import DataError
-from sightline.recipe import Recipe
+from sightline.recipe import DataSource, Recipe
+from sightline.train.samples import mix_of
 
 MOST = 2000
 """Samples that are tokenised; more would change no figure of the plan by a percent."""
@@ -39,7 +41,7 @@ class Length:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """`count` samples are there, `seen` of them (or of an assumption) stand for all; `source` says which."""
+    """`count` samples come in an epoch, `seen` of them (or of an assumption) stand for all; `source` says which."""
 
     count: int
     seen: tuple[Length, ...]
@@ -69,18 +71,21 @@ def survey(recipe: Recipe, processor: Processor | None, *, picture_tokens: int) 
     Raises:
         DataError: a file is no data file, or holds no usable sample.
     """
-    missing = [source.path for source in recipe.data if not Path(source.path).is_file()]
+    missing = [source.path for source in recipe.data if not _is_here(source)]
     if processor is None or missing:
         return assumed(recipe, picture_tokens, why=f"{missing[0]} is not here" if missing else "no tokenizer is here")
-    samples = [
-        sample
-        for source in recipe.data
-        for sample in read_samples(
+    by_source = [
+        read_samples(
             Path(source.path),
             on_reject=lambda rejection: None,  # the run itself refuses or counts them
             number_repeated_ids=source.repeated_ids == "number",
         )
+        for source in recipe.data
     ]
+    samples = [sample for part in by_source for sample in part]
+    mix = mix_of(recipe.data, [len(part) for part in by_source])
+    if mix is not None:
+        samples = [samples[index] for index in epoch_samples(0, seed=recipe.seed, mix=mix)]
     stride = max(1, -(-len(samples) // MOST))
     seen = []
     for sample in samples[::stride]:
@@ -125,17 +130,23 @@ def steps_of(recipe: Recipe, found: Survey, *, steps: int) -> list[list[Length]]
     ]
 
 
+def _is_here(source: DataSource) -> bool:
+    try:
+        return all(path.is_file() for path in data_files(Path(source.path)))
+    except DataError:
+        return False
+
+
 def seconds_per_picture(recipe: Recipe, processor: Processor | None) -> float:
     """What reading, cutting and scaling a picture takes here; 0 where none of the data is."""
     source = recipe.data[0]
-    path = Path(source.path)
-    if processor is None or not path.is_file():
+    if processor is None or not _is_here(source):
         return 0.0
-    root = path.parent if source.images is None else Path(source.images)
-    numbered = iterate_samples(path, number_repeated_ids=source.repeated_ids == "number")
-    shown = (picture for sample in numbered if isinstance(sample, Sample) for picture in sample.images)
+    images = None if source.images is None else Path(source.images)
+    found = located_samples(Path(source.path), images, number_repeated_ids=source.repeated_ids == "number")
+    shown = ((picture, root) for sample, root in found if isinstance(sample, Sample) for picture in sample.images)
     times = []
-    for picture in itertools.islice(shown, PICTURES_READ):
+    for picture, root in itertools.islice(shown, PICTURES_READ):
         started = time.perf_counter()
         try:
             processor.pixels([open_image(picture, root=root)])

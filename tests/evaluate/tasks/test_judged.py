@@ -39,6 +39,8 @@ def test_means_are_rounded_before_their_ratio() -> None:
     scores = [(8.0, 5.0), (8.0, 5.0), (8.0, 6.0)]  # 5.333 of 8.0, not 16 thirds of 8
     assert relative(scores) == {"relative": 66.7, "reference": 80.0, "model": 53.3}
     assert relative([(3.0, 1.0), (3.0, 1.0), (4.0, 1.0)]) == {"relative": 30.0, "reference": 33.3, "model": 10.0}
+    uneven = [(2.0, 8.0), (10.0, 6.0), (4.0, 4.0), (1.0, 5.0), (2.0, 4.0), (6.0, 3.0), (6.0, 7.0)]
+    assert relative(uneven)["relative"] == 119.3  # 5.286 of 4.429; 37 of 31 would be 119.4
     assert relative([(0.0, 5.0)])["relative"] is None
     assert relative([]) == {"relative": None, "reference": None, "model": None}
 

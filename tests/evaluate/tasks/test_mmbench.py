@@ -28,6 +28,7 @@ def test_options_that_pandas_reads_as_absent(tmp_path: Path) -> None:
         {"A": "dog", "B": "cat"},
         {"A": "red", "D": "blue"},
     ]
+    assert [question.options for question in found] == [("cat", "dog"), ("dog", "cat"), ("red",), ("blue", "red")]
     assert found[2].text == "Which\none?"
     assert (found[0].hint, found[2].hint) == ("", "look")
 

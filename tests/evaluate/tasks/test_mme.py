@@ -28,6 +28,8 @@ from tests.evaluate.files import Place
         ("  no", "no", "no"),
         ("", "other", "other"),
         ("yes no", "yes", "yes"),
+        ("I yes", "other", "other"),
+        ("ah no", "other", "other"),
         ("ye.s", "other", "yes"),
     ],
 )

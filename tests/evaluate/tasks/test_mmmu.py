@@ -23,7 +23,8 @@ OPTIONS = {"A": "a cat", "B": "a dog", "C": "red"}
         ("A. cat", "A"),
         ("it shows what looks like a dog in the sun", "B"),
         ("first a dog and then a cat and so on", "A"),
-        ("a dog", None),  # five words or fewer: no texts
+        ("here is a dog now", None),  # five words or fewer: no texts
+        ("here there is a dog now", "B"),
         ("nothing", None),
         ("", None),
         ("NBA", "A"),  # an A before a blank, wherever

@@ -145,7 +145,7 @@ def _chart_keys(row: Row) -> list[Hashable]:
     """The chart and what was asked of it, or `human/17`: the question's number from 0 in its file."""
     fields = row.fields
     if {"imgname", "query"} <= set(fields):
-        return [(fields["imgname"], fields["query"])]
+        return [(str(fields["imgname"]), str(fields["query"]))]
     return [str(fields[name]) for name in ("question_id", ID) if name in fields]
 
 

@@ -7,6 +7,7 @@ at random, an answer is unparsable here, and wrong.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def _question(row: dict[str, str]) -> Question:
         id=str(index),
         text=row["question"],
         hint="" if row.get("hint", "") in ABSENT else row["hint"],
-        options=tuple(options.values()),
+        options=asked_options(row),
         answers=() if answer in ABSENT else (answer,),
         group=str(index % ROTATION),
         more={
@@ -61,6 +62,15 @@ def _question(row: dict[str, str]) -> Question:
             **{key: row.get(key, "") for key in ("category", "l2-category", "split")},
         },
     )
+
+
+def asked_options(row: Mapping[str, str]) -> tuple[str, ...]:
+    """The options that LLaVA asks with (model_vqa_mmbench.py): those before the first empty one, `nan` or `none`.
+
+    An option whose text is `None` is lost with all behind it, though it may be the right one.
+    """
+    cells = (row.get(letter, "") for letter in LETTERS)
+    return tuple(itertools.takewhile(lambda cell: cell.lower() not in ("", "nan", "none"), cells))
 
 
 def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) -> Scored:

@@ -31,23 +31,23 @@ def leave_one_out(matching: int, of: int) -> float:
 
 def official_accuracy(given: str, answers: Sequence[str]) -> float:
     """By the VQA evaluator. Where all annotators wrote the same, nothing is normalised: `Yes` is not `yes`."""
-    answers, given = [stripped(answer) for answer in answers], stripped(given)
-    if any(answer != answers[0] for answer in answers):
-        answers, given = [n1(answer) for answer in answers], n1(given)
+    answers, given = list(map(stripped, answers)), stripped(given)
+    if len(set(answers)) > 1:
+        answers, given = list(map(n1, answers)), n1(given)
     return leave_one_out(answers.count(given), len(answers))
 
 
 def lmms_vqav2_accuracy(given: str, answers: Sequence[str]) -> float:
     """By lmms-eval for VQAv2: the given answer under N2 always, and N1 on both sides unless the annotators agree."""
-    answers, given = [stripped(answer) for answer in answers], n2(given)
-    if any(answer != answers[0] for answer in answers):
-        answers, given = [n1_lmms(answer) for answer in answers], n1_lmms(given)
+    answers, given = list(map(stripped, answers)), n2(given)
+    if len(set(answers)) > 1:
+        answers, given = list(map(n1_lmms, answers)), n1_lmms(given)
     return leave_one_out(answers.count(given), len(answers))
 
 
 def n2_accuracy(given: str, answers: Sequence[str]) -> float:
     """N2 on both sides, always: M4C's TextVQA, and lmms-eval's VizWiz and OK-VQA."""
-    normalised = [n2(answer) for answer in answers]
+    normalised = list(map(n2, answers))
     return leave_one_out(normalised.count(n2(given)), len(normalised))
 
 

@@ -1,0 +1,1 @@
+"""Serving: an OpenAI-compatible API and a page over one engine per checkpoint."""

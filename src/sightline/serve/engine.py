@@ -1,0 +1,350 @@
+"""The engine: requests in, pieces of answers out, many at a time on one thread.
+
+Comes in: `Request`s, from any thread. Goes out: events, by each request's own `deliver`, which the engine's thread
+calls: a `Piece` for every token, then one `End` or `Fault`, after which nothing of the request is left here. Between
+two steps of generation, requests whose clients left are let go and waiting ones join, first come first served; every
+step gives each row its next token. A row's tokens depend on its own request alone. Knows nothing of HTTP or JSON.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sightline.data.processor import Processor
+from sightline.errors import SightlineError
+from sightline.infer.generate import Prompt, context_of, generator_of, without_placeholder
+from sightline.infer.lanes import Lane, prefill_new
+from sightline.infer.memory import Memory
+from sightline.infer.sampling import choose
+from sightline.infer.words import AnswerText
+from sightline.model.cache import stackable
+from sightline.model.vlm import VisionLanguageModel
+from sightline.serve.figures import Figures
+from sightline.serve.request import End, Fault, Piece, Request, chances_of
+from sightline.serve.shelf import Shelf
+
+MOST_JOINING = 4
+"""Requests that join between two steps: prompts are long, and answers that are being read should not stand still."""
+ENCODED_TOGETHER = 8
+"""Pictures that go through the encoder at once; more would hold memory that answers need."""
+FAULTS = (
+    RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
+    OSError, SightlineError,
+)  # fmt: skip
+"""What a model may raise for one request, which then fails alone. Anything else ends the engine."""
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class _Row:
+    """A request that is being answered."""
+
+    request: Request
+    words: AnswerText
+    features: Tensor | None
+    generator: torch.Generator | None
+    reused: int = 0
+    answer: list[int] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        return self.request.ids + self.answer
+
+
+class Engine:
+    """Answers requests until it is closed. `began` and `stepped`: when its present work did, and its last step ended.
+
+    Args:
+        rows: requests that are answered at once; the others wait.
+        remembered: conversations whose next turn starts where they ended.
+        told: called with one line, without words of requests, when something unexpected happens.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        processor: Processor,
+        *,
+        rows: int = 16,
+        remembered: int = 16,
+        told: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.figures = Figures()
+        self.context = context_of(model)
+        self.rows = rows
+        self.began = self.stepped = time.monotonic()
+        self._model, self._processor, self._told = model.eval(), processor, told
+        self._together = stackable(model.language.config)
+        self._shelf = Shelf(model, image_tokens=processor.settings.image_tokens, capacity=remembered)
+        self._open: set[Request] = set()  # all that were not told their end
+        self._waiting: deque[Request] = deque()
+        self._rows: dict[int, _Row] = {}
+        self._lanes: list[Lane] = []
+        self._number = 0
+        self._bell = threading.Condition()
+        self._probed = self._closing = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Requests that are being answered, and that wait."""
+        return len(self._rows), len(self._waiting)
+
+    def submit(self, request: Request) -> None:
+        """Queues a request."""
+        with self._bell:
+            if not self._closing and self.alive:
+                self._open.add(request)
+                self._waiting.append(request)
+                self._bell.notify()
+                return
+        request.deliver(Fault(code="stopping"))
+
+    def probe(self) -> None:
+        """Asks for a step of the model even when there is nothing to answer: `stepped` tells when it was done."""
+        with self._bell:
+            self._probed = True
+            self._bell.notify()
+
+    def close(self, *, seconds: float = 10.0) -> None:
+        """Ends the thread after the step it is in, for which it waits; all requests get the fault `stopping`."""
+        with self._bell:
+            self._closing = True
+            self._bell.notify()
+        self._thread.join(seconds)
+
+    @torch.inference_mode()
+    def _run(self) -> None:
+        try:
+            while self._has_work():
+                self._let_go()
+                self._admit()
+                for lane in list(self._lanes):
+                    self._step(lane)
+        finally:
+            with self._bell:
+                self._closing = True
+            for request in list(self._open):
+                self._end(request, Fault(code="stopping"))
+            for kept in (self._rows, self._waiting, self._lanes):
+                kept.clear()
+
+    def _has_work(self) -> bool:
+        """Waits until there is something to do; False when the engine closes."""
+        with self._bell:
+            while not (self._waiting or self._rows or self._probed or self._closing):
+                self._bell.wait()
+            probed, self._probed = self._probed, False
+        self.began = time.monotonic()
+        if probed and not self._rows and not self._closing:
+            self._model.decode(self._model.embed(torch.zeros(1, 1, dtype=torch.long, device=self._device), None))
+            self.stepped = time.monotonic()
+        return not self._closing
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    # Coming and going
+
+    def _let_go(self) -> None:
+        """Ends what nobody waits for any more, and what has taken too long."""
+        now = time.monotonic()
+
+        def fault(request: Request) -> Fault | None:
+            code = "cancelled" if request.cancelled else "timeout" if now > request.deadline else None
+            return None if code is None else Fault(code=code)
+
+        with self._bell:
+            gone = [(request, found) for request in self._waiting if (found := fault(request)) is not None]
+            for request, _ in gone:
+                self._waiting.remove(request)
+        for request, found in gone:
+            self._end(request, found)
+        for lane in list(self._lanes):
+            faults = {row: found for row in lane.rows if (found := fault(self._rows[row].request)) is not None}
+            self._leave(lane, faults)
+
+    def _admit(self) -> None:
+        """Takes in as many waiting requests as there is room for."""
+        with self._bell:
+            count = min(self.rows - len(self._rows), len(self._waiting), MOST_JOINING)
+            joining = [self._waiting.popleft() for _ in range(count)]
+        for request, features in self._encoded(joining):
+            self._join(request, features)
+
+    def _encoded(self, requests: Sequence[Request]) -> list[tuple[Request, Tensor | None]]:
+        """Requests with the features of their pictures; new pictures of all of them are encoded together."""
+        known: dict[bytes, Tensor] = {}
+        fresh: dict[bytes, Tensor] = {}
+        for request in requests:
+            for picture, pixels in zip(request.pictures, request.pixels, strict=True):
+                feature = self._shelf.feature(picture)
+                if feature is None:
+                    fresh[picture] = pixels
+                else:
+                    known[picture] = feature
+        names = list(fresh)
+        try:
+            for start in range(0, len(names), ENCODED_TOGETHER):
+                part = names[start : start + ENCODED_TOGETHER]
+                pixels = torch.stack([fresh[name] for name in part]).to(self._device)
+                known.update(zip(part, self._model.vision(pixels), strict=True))
+                self.figures.pictures += len(part)
+        except FAULTS as error:
+            if len(requests) > 1:
+                return [pair for request in requests for pair in self._encoded([request])]
+            self._fail(requests[0], error)
+            return []
+        return [
+            (request, torch.stack([known[picture] for picture in request.pictures]) if request.pictures else None)
+            for request in requests
+        ]
+
+    def _join(self, request: Request, features: Tensor | None) -> None:
+        """Computes a prompt, but for what an earlier turn left of it, and lets its row join the others."""
+        self._number += 1
+        prompt = Prompt(ids=request.ids, pixels=request.pixels[:0])
+        row = _Row(request=request, words=AnswerText(request.stop), features=features, generator=None)
+        try:
+            if request.sampling.seed is not None and request.sampling.temperature > 0:
+                row.generator = generator_of(prompt, request.sampling.seed, self._device)
+            memory = self._shelf.recall(request.pictures, request.ids)
+            memory.features = features
+            row.reused = len(memory.ids)
+            lane = prefill_new(self._model, prompt, memory, row=self._number)
+            self._gather(lane)
+        except FAULTS as error:
+            self._fail(request, error)
+            return
+        self.stepped = time.monotonic()
+        self._rows[self._number] = row
+        self.figures.prompt_tokens += len(request.ids)
+        self.figures.reused += row.reused
+
+    def _gather(self, lane: Lane) -> None:
+        if self._lanes and self._together:
+            self._lanes[0].join([lane])
+        else:
+            self._lanes.append(lane)
+
+    def _leave(self, lane: Lane, ends: Mapping[int, End | Fault]) -> None:
+        """Rows that are over leave their lane; what they have been through is kept for the conversation's next turn."""
+        for number, end in ends.items():
+            row = self._rows.pop(number)
+            if not (isinstance(end, Fault) and end.code == "failed"):
+                length = lane.cache.get_seq_length() - lane.padding[lane.rows.index(number)]
+                self._remember(row, lane, number, length)
+            self._end(row.request, end)
+        if len(ends) == len(lane.rows):
+            self._lanes.remove(lane)
+        elif ends:
+            lane.keep(set(lane.rows) - ends.keys())
+
+    def _remember(self, row: _Row, lane: Lane, number: int, length: int) -> None:
+        try:
+            own = lane.copied(number, length, self._model.language.config)
+        except FAULTS:  # no memory for it: the next turn computes it anew
+            own = None
+        memory = Memory(image_tokens=self._processor.settings.image_tokens, features=row.features)
+        if own is not None:
+            memory.ids, memory.cache = row.ids[:length], own.cache
+        if own is not None or row.features is not None:
+            self._shelf.put(row.request.pictures, memory)
+
+    def _end(self, request: Request, end: End | Fault) -> None:
+        self._open.discard(request)
+        self.figures.ended[end.reason if isinstance(end, End) else end.code] += 1
+        self.figures.answer.observe(time.monotonic() - request.arrived)
+        request.deliver(end)
+
+    def _fail(self, request: Request, error: BaseException) -> None:
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
+        self._told(f"a request failed alone: {type(error).__name__}{where}")
+        short = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if short:
+            self._shelf.clear()
+        self._end(request, Fault(code="memory" if short else "failed"))
+
+    # One step
+
+    def _step(self, lane: Lane) -> None:
+        """Gives every row of a lane its next token, lets go the rows that are over, and computes what follows."""
+        logits = without_placeholder(lane.logits, self._model.image_token_id)
+        likeliest, broken = logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist()
+        ends: dict[int, End | Fault] = {}
+        going: dict[int, int] = {}
+        for place, number in enumerate(lane.rows):
+            row, token = self._rows[number], likeliest[place]
+            if broken[place]:
+                ends[number] = Fault(code="failed")
+                continue
+            if row.request.sampling.temperature > 0:
+                own = None if row.generator is None else [row.generator]
+                token = int(choose(logits[place : place + 1], row.request.sampling, own))
+            end = self._say(row, token, logits[place])
+            if end is None:
+                going[number] = token
+            else:
+                ends[number] = end
+        self._leave(lane, ends)
+        if not going:
+            return
+        try:
+            lane.step(self._model, [going[number] for number in lane.rows])
+        except FAULTS as error:
+            self._go_on_alone(lane, going, error)
+        self.figures.steps += 1
+        self.stepped = time.monotonic()
+
+    def _say(self, row: _Row, token: int, logits: Tensor) -> End | None:
+        """Tells a row's newest token; returns the end of an answer that is over with it."""
+        request = row.request
+        row.answer.append(token)
+        self.figures.tokens += 1
+        if len(row.answer) == 1:
+            self.figures.first_token.observe(time.monotonic() - request.arrived)
+        text = row.words.push(token)
+        full = len(row.answer) == request.sampling.max_new_tokens or len(row.ids) > self.context
+        over = row.words.over or full
+        if over:
+            text += row.words.finish()
+        chances = () if request.top is None else chances_of(logits, token, request.top)
+        request.deliver(Piece(text=text, chances=chances))
+        if not over:
+            return None
+        return End(
+            reason="stop" if row.words.over else "length",
+            prompt_tokens=len(request.ids),
+            tokens=len(row.answer),
+            reused=row.reused,
+        )
+
+    def _go_on_alone(self, lane: Lane, going: dict[int, int], error: BaseException) -> None:
+        """After a step that failed: every row takes it by itself, and those that fail again are over."""
+        self._lanes.remove(lane)
+        for number in lane.rows:
+            row = self._rows[number]
+            try:
+                own = lane.copied(number, len(row.ids) - 1, self._model.language.config)
+                if own is None:  # its layers cannot go back to where the step began
+                    raise error
+                own.step(self._model, [going[number]])
+                self._gather(own)
+            except FAULTS as fault:
+                del self._rows[number]
+                self._fail(row.request, fault)
