@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.common import JsonFlag, say
-from sightline.errors import ConfigError
+from sightline.cli.common import JsonFlag, budget_of, say
 
 if TYPE_CHECKING:
-    from sightline.ask.budget import Budget, Prices
+    from sightline.ask.budget import Budget
     from sightline.ask.teacher import Teacher
     from sightline.evaluate.judge.run import Job, Judged
 
@@ -42,7 +40,6 @@ def judge(
     as_json: JsonFlag = False,
 ) -> None:
     """Have a language model judge answers, and score what it says. Started again, it goes on where it stopped."""
-    from sightline.ask.budget import Budget
     from sightline.ask.openai_teacher import OpenAITeacher
     from sightline.evaluate.judge.run import Job
 
@@ -57,7 +54,7 @@ def judge(
         temperature=temperature,
         max_tokens=max_tokens,
     )
-    limit = Budget(prices=_prices(prices), money=None if budget is None else _money(budget), tokens=budget_tokens)
+    limit = budget_of(prices, budget, budget_tokens)
     # Without a seed, as the originals ask: with one, independent runs of the judge would say the same.
     teacher = OpenAITeacher(
         base_url=base_url, key_variable=key_variable, deadline=deadline, seeded=False, tokens_field=tokens_field
@@ -104,21 +101,3 @@ def _tell(judged: Judged, protocol: str, *, as_json: bool) -> None:
         return
     for one, result in zip(judged.scorings, results, strict=True):
         print(f"{', '.join(map(str, one.predictions))}\n{table(result)}")
-
-
-def _prices(text: str | None) -> Prices:
-    from sightline.ask.budget import Prices
-
-    if text is None:
-        return Prices()
-    parts = text.split(",")
-    if len(parts) != 2:
-        raise ConfigError(f"--prices: found {text!r}, expected two numbers such as 0.15,0.60")
-    return Prices(prompt=_money(parts[0]), completion=_money(parts[1]))
-
-
-def _money(text: str) -> Decimal:
-    try:
-        return Decimal(text.strip())
-    except InvalidOperation as error:
-        raise ConfigError(f"found {text!r}, expected an amount of money such as 12.50") from error
