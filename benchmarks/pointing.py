@@ -32,7 +32,7 @@ from sightline.demo.coco import file_name, read_scenes
 from sightline.demo.dataset import held_out
 from sightline.demo.teacher import SHORT_ANSWER, Exchange
 from sightline.demo.world import CANVAS, SIGN, Scene
-from sightline.evaluate.short_answers import normalise
+from sightline.evaluate.tasks.short_answers import normalise
 from sightline.infer.chat import stop_rule
 from sightline.infer.explain import explain
 from sightline.infer.generate import Prompt, generate

@@ -94,8 +94,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("train typo.yaml", 'trian: unknown key; did you mean "train"', id="recipe typo"),
         pytest.param("train recipe.yaml train.batc=3", 'did you mean "batch"', id="override typo"),
         pytest.param("train recipe.yaml steps", "expected key.path=value", id="override without value"),
-        pytest.param("train recipe.yaml data.0.path=none.json", "data.0.path: no file none.json", id="missing data"),
-        pytest.param("train recipe.yaml data.0.path=empty", "data.0.path: no file empty", id="directory as data"),
+        pytest.param(
+            "train recipe.yaml data.0.path=none.json",
+            "data.0.path: none.json: there is no such data file",
+            id="missing data",
+        ),
+        pytest.param(
+            "train recipe.yaml data.0.path=empty", "data.0.path: empty: found none of", id="directory as data"
+        ),
         pytest.param("train recipe.yaml data.0.images=none", "data.0.images: no folder none", id="missing images"),
         pytest.param("train recipe.yaml model.tokenizer=empty", "no tokenizer at", id="missing tokenizer"),
         pytest.param("train recipe.yaml template=plian", 'did you mean "plain"', id="template typo"),
@@ -113,7 +119,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("evaluate run --data .", "no task named", id="no task"),
         pytest.param("evaluate run pope", "--data", id="no data"),
         pytest.param("evaluate run poep --data .", "no task 'poep'; did you mean \"pope\"", id="task typo"),
-        pytest.param("evaluate run pope --data none", "--data none: no such folder", id="missing data"),
+        pytest.param("evaluate run pope --data none", "--data none: no such folder", id="no folder"),
         pytest.param("evaluate run pope --data .", "no coco_pope_random.json in it or below", id="no official files"),
         pytest.param("evaluate run short-answers --data . --split test", "of a split named 'test'", id="other split"),
         pytest.param("evaluate run short-answers --data bad", "bad/questions.jsonl:1:", id="no questions"),
@@ -126,7 +132,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(
             "evaluate run short-answers --data good --blind swap", "all questions are about", id="one picture"
         ),
-        pytest.param("evaluate pope --model http://x --data .", "expected openai:URL", id="no address of a server"),
+        pytest.param(
+            "evaluate short-answers --model http://x --data good", "expected openai:URL", id="no address of a server"
+        ),
         pytest.param("compare empty", "no */score.json in it", id="no run to compare"),
         pytest.param("parts visoin --output new", 'did you mean "vision"', id="part typo"),
     ],

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from sightline.atomic import new_file
 from sightline.errors import ConfigError
@@ -26,7 +26,8 @@ from sightline.evaluate.server_answers import Server
 ANSWERS = "answers.jsonl"
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shard:
     """The how-manieth of how many, from 1: each has consecutive questions, as LLaVA's chunks have."""
 
     index: int = 1
@@ -59,9 +60,10 @@ WHOLE = Shard()
 class Answerer(Protocol):
     """Somebody who answers. `identity` is all that decides the answers, in words and digests."""
 
-    name: str
-    identity: Mapping[str, Any]
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
     def answers(
         self, asked: Sequence[Asked], *, task: str, folder: Path, max_new_tokens: int
     ) -> Iterable[Mapping[int, str]]:

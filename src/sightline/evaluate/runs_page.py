@@ -127,5 +127,5 @@ def _radar(rows: Sequence[Row], columns: Sequence[Column]) -> Any:
     axes.set_yticks([0.25, 0.5, 0.75, 1.0], ["25%", "50%", "75%", "best"], fontsize=7, color="#6b7280")
     axes.grid(color="#e5e7eb")
     axes.spines["polar"].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.14, 0.5), frameon=False, fontsize=9)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure

@@ -13,6 +13,7 @@ from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluate.leanings import yes_no
+from sightline.evaluate.prompts import SHORT
 from sightline.evaluate.result_files import ID, Row, read_json, refuse
 from sightline.evaluate.results import mean, ratio
 from sightline.evaluate.tasks.task import AnswerTask, Paired, Question, Rules, Scored
@@ -20,7 +21,6 @@ from sightline.evaluate.tasks.task import AnswerTask, Paired, Question, Rules, S
 SETS = ("adversarial", "popular", "random")
 FIRST_IDS = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
 """In LLaVA's llava_pope_test.jsonl the ids of a set follow this number; in POPE's files each set begins at 1."""
-SUFFIX = "\nAnswer the question using a single word or phrase."
 
 
 def says_no(text: str) -> bool:
@@ -101,7 +101,7 @@ def _renamed(found: list[Question], asked: Sequence[dict[str, Any]]) -> list[Que
 
 
 def _check_text(question: Question, text: str, where: str) -> None:
-    text = text.removesuffix(SUFFIX).strip()
+    text = text.removesuffix(SHORT).strip()
     if text and text != question.text.strip():
         raise DataError(
             f"{where}: asks {text!r}, but question {question.id} of the labels is {question.text!r}: they are of "
