@@ -24,7 +24,8 @@ from typing import Any
 from sightline.atomic import write_atomic
 from sightline.errors import DataError
 from sightline.evaluate.coco_file import Annotated
-from sightline.evaluate.tasks.pope import FIRST_IDS, SETS, SUFFIX
+from sightline.evaluate.prompts import SHORT
+from sightline.evaluate.tasks.pope import FIRST_IDS, SETS
 
 PER_PICTURE = 3
 PICTURES = 500
@@ -134,7 +135,7 @@ def write(built: Built, folder: Path) -> list[Path]:
             {
                 "question_id": FIRST_IDS[name] + question["question_id"],
                 "image": question["image"],
-                "text": question["text"] + SUFFIX,
+                "text": question["text"] + SHORT,
                 "category": name,
             }
             for question in questions
