@@ -18,7 +18,9 @@ from sightline.cli.common import say
 from sightline.cli.datasets import convert
 from sightline.cli.embedded import demo, parts
 from sightline.cli.exams import compare, evaluate
+from sightline.cli.judging import judge
 from sightline.cli.models import chat, loss
+from sightline.cli.probing import probe
 from sightline.cli.recipes import describe, plan, train
 from sightline.cli.samples import inspect
 from sightline.cli.scores import score
@@ -34,6 +36,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "compare": compare,
     "score": score,
+    "judge": judge,
+    "probe": probe,
     "inspect": inspect,
     "check": check,
     "stats": stats,

@@ -9,14 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.errors import SightlineError, StorageError
+from sightline.errors import ConfigError, SightlineError, StorageError
 
 if TYPE_CHECKING:
+    from sightline.ask.budget import Budget
     from sightline.recipe import Recipe
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -56,3 +58,17 @@ def checked_root(image_root: Path | None) -> Path | None:
     if image_root is not None and not image_root.is_dir():
         raise SightlineError(f"--image-root: no folder {image_root}; give the one that the pictures' paths start from")
     return image_root
+
+
+def budget_of(prices: str | None, money: str | None, tokens: int | None) -> Budget:
+    """The budget of --prices, --budget and --budget-tokens."""
+    from sightline.ask.budget import Budget, Prices
+
+    try:
+        found = [Decimal(part) for part in (prices or "0,0").split(",")]
+        limit = None if money is None else Decimal(money)
+    except ArithmeticError:
+        raise ConfigError("--prices, --budget: expected numbers, such as --prices 0.15,0.60 --budget 20") from None
+    if len(found) != 2:
+        raise ConfigError(f"--prices: found {prices!r}, expected two: of prompts, of replies, as in 0.15,0.60")
+    return Budget(prices=Prices(prompt=found[0], completion=found[1]), money=limit, tokens=tokens)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from sightline.cli.common import JsonFlag, say, writing
+from sightline.cli.common import JsonFlag, budget_of, say, writing
 from sightline.errors import BudgetError, ConfigError
 
 if TYPE_CHECKING:
@@ -186,7 +185,7 @@ def _job(options: dict[str, Any]) -> tuple[Job, Callable[[], Teacher]]:
         plan=plan,
         images=options["images"],
         limits=limits,
-        budget=_budget(options),
+        budget=budget_of(options["prices"], options["budget"], options["budget_tokens"]),
         asks=options["asks"],
         revive=options["revive"],
         editions=cast(Literal["one", "present", "all"], options["editions"]),
@@ -237,21 +236,6 @@ def _run(job: Job, make_teacher: Callable[[], Teacher], options: dict[str, Any])
         except BudgetError:
             say(f"what was answered so far is in {job.directory}")
             raise
-
-
-def _budget(options: dict[str, Any]) -> Any:
-    from sightline.ask.budget import Budget, Prices
-
-    try:
-        prices = [Decimal(part) for part in (options["prices"] or "0,0").split(",")]
-        money = None if options["budget"] is None else Decimal(options["budget"])
-    except ArithmeticError:
-        raise ConfigError("--prices, --budget: expected numbers, such as --prices 0.15,0.60 --budget 20") from None
-    if len(prices) != 2:
-        raise ConfigError(
-            f"--prices: found {options['prices']!r}, expected two: of prompts, of replies, as in 0.15,0.60"
-        )
-    return Budget(prices=Prices(prompt=prices[0], completion=prices[1]), money=money, tokens=options["budget_tokens"])
 
 
 def _licences(stated: list[str]) -> Any:

@@ -144,6 +144,11 @@ def _vet_questions(paths: Sequence[Path]) -> list[Question]:
     ]
 
 
+def _own_row(question: Question) -> Row:
+    """Ids of ours are texts."""
+    return {"question_id": question.id}
+
+
 _CATEGORIES = (
     "existence|count|position|color|posters|celebrity|scene|landmark|artwork|OCR|commonsense_reasoning|"
     "numerical_calculation|text_translation|code_reasoning"
@@ -255,6 +260,13 @@ ASKS: dict[str, Ask] = {
     "docvqa": Ask(
         wanted=Wanted((r"(?:train|val|test)_v1\.0(?:_withQT)?\.json",), "val_v1.0.json"),
         names=lambda question: picture_names(Path(question.image).name),
+    ),
+    "chair": replace(
+        _CAPTION, wanted=Wanted((r"instances_(\w+)\.json",), "instances_val2014.json", truths=(r"captions_\1.json",))
+    ),
+    "probes": Ask(wanted=Wanted((r"probes\.jsonl",), "probes.jsonl"), prompt=prompts.plain, row=_own_row),
+    "typographic": Ask(
+        wanted=Wanted((r"typographic\.jsonl",), "typographic.jsonl"), prompt=prompts.plain, row=_own_row
     ),
     "short-answers": Ask(
         wanted=Wanted((r"questions\.jsonl",), "questions.jsonl"),

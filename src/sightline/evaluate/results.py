@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+LEANING_DECIMALS = 3
 Figures = Mapping[str, Any]
 """Names to numbers, None, lists of numbers, or further figures."""
 
@@ -29,6 +30,7 @@ class Result:
         answered_only: the same over the answered questions alone, where the original refuses incomplete answers.
         notes: what else the user should know, one line each.
         values: each scored unit's value, 0 to 1 where right and wrong are all there is.
+        leanings: towards yes, or towards an option's place (see `leanings`); None where the task has no such thing.
     """
 
     task: str
@@ -45,6 +47,7 @@ class Result:
     answered_only: Figures | None = None
     notes: tuple[str, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
+    leanings: Figures | None = None
     decimals: int = 2
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +62,7 @@ class Result:
             **{name: getattr(self, name) for name in counts},
             "figures": self.figures,
             "answered_only": self.answered_only,
+            "leanings": self.leanings,
             "notes": list(self.notes),
         }
 
@@ -101,6 +105,9 @@ def table(result: Result) -> str:
     if result.answered_only is not None:
         lines.append("over the answered questions alone, which is not the benchmark's figure:")
         lines += _block(result.answered_only, result.decimals)
+    if result.leanings is not None:
+        lines.append("how the answers lean, which is no figure of the benchmark:")
+        lines += _block(result.leanings, LEANING_DECIMALS)
     return "\n".join(lines)
 
 

@@ -80,7 +80,7 @@ class ChatSession:
         started = time.perf_counter()
         for key, given in (("question", text), ("system", self.system or "")):
             checked_text(given, key)
-        question = Turn(role="user", content=_question(text, first=len(self.pictures), count=len(images)))
+        question = Turn(role="user", content=question_content(text, first=len(self.pictures), count=len(images)))
         ids = self.processor.prompt([*self.turns, question], system=self.system)
         memory, pixels = self._recall([*self.pictures, *images])
         stop = stop_rule(self.processor)
@@ -117,7 +117,7 @@ class ChatSession:
         return memory, self.processor.pixels(pictures[same:])
 
 
-def _question(text: str, *, first: int, count: int) -> tuple[str | ImageRef, ...]:
+def question_content(text: str, *, first: int, count: int) -> tuple[str | ImageRef, ...]:
     """Pictures first, each on a line of its own, then the words: where LLaVA's data has them."""
     pieces: list[str | ImageRef] = []
     for number in range(first, first + count):

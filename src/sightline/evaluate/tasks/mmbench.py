@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.evaluate.leanings import by_position
 from sightline.evaluate.options import REFUSAL, lmms_choice, vlmevalkit_choice
 from sightline.evaluate.result_files import Row, looks_like_table, read_table, refuse
 from sightline.evaluate.results import mean
@@ -80,10 +81,12 @@ def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) 
     hits: list[float] = []
     first_hits: list[float] = []
     unparsable = 0
+    chosen: list[tuple[str, str | None]] = []
     for question, row in zip(asked, rows, strict=True):
         assert row is not None
         found = choose(row.text, question.more["options"])
         unparsable += found is None
+        chosen.append((question.answers[0], found))
         hit = (found or REFUSAL) == question.answers[0]
         hits.append(float(hit))
         right[question.group] = right.get(question.group, True) and hit
@@ -104,7 +107,7 @@ def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) 
                 kinds.setdefault(question.more[name], []).append(values[group])
         if kinds:
             figures[name] = {kind: mean(kinds[kind]) for kind in sorted(kinds)}
-    return Scored(figures, values, unparsable)
+    return Scored(figures, values, unparsable, leanings=by_position(chosen))
 
 
 PROTOCOLS = {

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sightline.evaluate.leanings import yes_no
 from sightline.evaluate.result_files import ID, Row, read_rows, read_text, refuse
 from sightline.evaluate.results import ratio
 from sightline.evaluate.tasks.task import AnswerTask, Question, Rules, Scored, by_key
@@ -144,7 +145,8 @@ def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) 
     absent = [name for name in PERCEPTION + COGNITION if name not in categories]
     notes = (f"the sums are without {', '.join(absent)}",) if absent else ()
     other = sum(figures["other"] for figures in categories.values())
-    return Scored({**sums, "categories": categories}, values, other, notes)
+    leanings = yes_no((answer, label) for pairs in said.values() for _, answer, label in pairs)
+    return Scored({**sums, "categories": categories}, values, other, notes, leanings)
 
 
 def _rank(category: str) -> tuple[int, str]:

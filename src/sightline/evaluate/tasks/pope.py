@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import DataError
+from sightline.evaluate.leanings import yes_no
 from sightline.evaluate.prompts import SHORT
 from sightline.evaluate.result_files import ID, Row, read_json, refuse
 from sightline.evaluate.results import mean, ratio
@@ -185,7 +186,8 @@ def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) 
     if protocol == "lmms":
         figures["all"] = count([pair for pairs in said.values() for pair in pairs])
     notes = () if set(SETS) <= set(sets) else (f"the mean is over {len(sets)} of POPE's three sets: {', '.join(sets)}",)
-    return Scored(figures, values, other, notes)
+    leanings = yes_no(pair for pairs in said.values() for pair in pairs)
+    return Scored(figures, values, other, notes, leanings)
 
 
 def official_figures(said: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sightline.errors import DataError, nearest
 from sightline.evaluate.tasks import (
     captions,
+    chair,
     documents,
     gqa,
     judged,
@@ -12,6 +13,7 @@ from sightline.evaluate.tasks import (
     mme,
     mmmu,
     pope,
+    probes,
     scienceqa,
     seed,
     short_answers,
@@ -39,10 +41,13 @@ TASKS: dict[str, Task] = {
         vqa.OKVQA,
         captions.COCO_CAPTION,
         captions.TEXTCAPS,
+        chair.CHAIR,
         documents.OCRVQA,
         documents.CHARTQA,
         documents.DOCVQA,
         mmmu.MMMU,
+        probes.PROBES,
+        probes.TYPOGRAPHIC,
         short_answers.SHORT_ANSWERS,
     )
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.evaluate.leanings import by_position
 from sightline.evaluate.result_files import ID, Row, looks_like_table, read_json, read_rows, refuse
 from sightline.evaluate.results import mean, percent
 from sightline.evaluate.tasks.task import AnswerTask, Question, Rules, Scored, by_id
@@ -134,7 +135,10 @@ def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) 
     if protocol == "llava15" and any(row is not None and "prompt" in row.fields for row in rows):
         figures["IMG"] = percent(mean([values[question.id] for question in asked if question.id in prompted]))
     failed = sum(index == FAILED and row is not None for index, row in zip(chosen, rows, strict=True))
-    return Scored(figures, values, failed)
+    letters = [None if index not in range(len(LETTERS)) else LETTERS[index] for index in chosen]
+    return Scored(
+        figures, values, failed, leanings=by_position(zip((q.answers[0] for q in asked), letters, strict=True))
+    )
 
 
 def _chosen(question: Question, row: Row | None, choose: Callable[[str, int], int]) -> int:

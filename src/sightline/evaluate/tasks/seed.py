@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.evaluate.leanings import by_position
 from sightline.evaluate.result_files import Row, read_json, refuse
 from sightline.evaluate.results import mean, percent
 from sightline.evaluate.tasks.task import AnswerTask, Question, Rules, Scored, by_id
@@ -57,12 +58,14 @@ def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) 
     splits: dict[str, list[float]] = {"total": [], "image": [], "video": []}
     types: dict[tuple[int, str], list[float]] = {}
     texts = other = 0
+    chosen: list[tuple[str, str | None]] = []
     for position, (question, row) in enumerate(zip(asked, rows, strict=True)):
         lost = protocol == "llava15" and row is not None and is_text_number(row)
         texts += lost
         given = "" if row is None or lost else lmms_letter(row.text) if protocol == "lmms" else row.text
         other += row is not None and not lost and given not in ("A", "B", "C", "D")
         value = float(given == question.answers[0])
+        chosen.append((question.answers[0], given))
         values[f"{question.id}#{position}" if question.id in values else question.id] = value
         for name in ("total", question.more["data_type"]):
             splits.setdefault(name, []).append(value)
@@ -71,7 +74,7 @@ def score(asked: Sequence[Question], rows: Sequence[Row | None], protocol: str) 
     figures: dict[str, Any] = {name: percent(mean(found)) for name, found in splits.items()}
     figures["per_type"] = {name: percent(mean(types[number, name])) for number, name in sorted(types)}
     note = f"{texts:,} answers have their id as text: LLaVA's script, which looks for numbers, counts them wrong"
-    return Scored(figures, values, other, (note,) if texts else ())
+    return Scored(figures, values, other, (note,) if texts else (), by_position(chosen))
 
 
 def is_text_number(row: Row) -> bool:

@@ -40,12 +40,14 @@ class Question:
 
 
 class Scored(NamedTuple):
-    """What a scorer makes of questions and their rows: figures, each unit's value, answers it could not parse."""
+    """What a scorer makes of questions and their rows: figures, each unit's value, answers it could not parse; and how
+    the answers lean, which is none of the benchmark's figures."""
 
     figures: Figures
     values: Mapping[str, float]
     unparsable: int = 0
     notes: tuple[str, ...] = ()
+    leanings: Figures | None = None
 
 
 class Rules(NamedTuple):
@@ -144,6 +146,7 @@ class AnswerTask:
             answered_only=scored.figures if refused else None,
             notes=(*_faults(questions, paired, refused), *scored.notes),
             values=scored.values,
+            leanings=scored.leanings,
             decimals=self.decimals,
         )
 
