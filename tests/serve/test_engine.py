@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sightline.data.processor import Processor
 from sightline.data.sample import Turn
-from sightline.infer.chat import ChatSession, _question, stop_rule
+from sightline.infer.chat import ChatSession, question_content, stop_rule
 from sightline.infer.sampling import Sampling
 from sightline.model.vlm import VisionLanguageModel
 from sightline.serve.engine import Engine
@@ -60,7 +60,7 @@ def prepared(
 ) -> Asked:
     """One question, as `ChatSession` would ask it."""
     pixels = processor.pixels(list(pictures))
-    question = Turn(role="user", content=_question(text, first=0, count=len(pictures)))
+    question = Turn(role="user", content=question_content(text, first=0, count=len(pictures)))
     ids = processor.prompt([*before, question])
 
     def deliver(event: Event) -> None:
@@ -256,7 +256,7 @@ def test_the_next_turn_of_a_conversation_computes_only_what_is_new() -> None:
         first = prepared(processor, "What is it?", [RED], greedy)
         engine.submit(first.request)
         answer = first.wait().text
-        before = [Turn(role="user", content=_question("What is it?", first=0, count=1))]
+        before = [Turn(role="user", content=question_content("What is it?", first=0, count=1))]
         before.append(Turn(role="assistant", content=(answer,)))
         second = prepared(processor, "And now?", [], greedy, before)
         second.request.pixels = processor.pixels([RED])

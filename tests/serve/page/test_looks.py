@@ -163,6 +163,7 @@ def test_everything_is_done_with_the_keyboard_alone(visitor: Visitor, server: Sc
     visitor.page.keyboard.type("Sure?")
     server.script.hold_after = 1
     press("Enter")
+    visitor.page.wait_for_selector('[data-state="streaming"]')  # the answer before says the same words
     visitor.expect("A red")
     press("Escape")
     visitor.settled("Stopped.")
