@@ -89,6 +89,16 @@ def numbered_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
             raise refuse(f"{path}:{number}", f"not JSON ({error})") from error
 
 
+def object_lines(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """The objects of a JSON lines file, each of which has the needed keys. `DataError` names the line that has not."""
+    found = []
+    for number, entry in numbered_lines(read_text(path), path):
+        if not isinstance(entry, dict) or not set(needed) <= set(entry):
+            raise refuse(f"{path}:{number}", f"expected an object with {', '.join(needed)}")
+        found.append(entry)
+    return found
+
+
 def read_json(path: Path) -> Any:
     """A JSON file, or JSON lines as a list; an empty file is an empty list."""
     text = read_text(path)

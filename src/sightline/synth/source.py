@@ -7,7 +7,7 @@ Comes in: values of annotation files. Goes out: a `Source` of contexts, or `Data
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -75,6 +75,18 @@ def text_at(tree: Mapping[str, Any], key: str, place: Place) -> str:
     if not isinstance(value, str) or not value.strip():
         raise place.within(key).error(value, "a text")
     return value
+
+
+def objects_at(tree: Mapping[str, Any], key: str, place: Place) -> Iterator[tuple[dict[str, Any], Place]]:
+    """The objects of the list under a key, with their places. `DataError` where there is no list, or an odd entry."""
+    items = tree.get(key)
+    if not isinstance(items, list):
+        raise place.within(key).error(items, "a list")
+    for number, item in enumerate(items):
+        at = place.within(f"{key}[{number}]")
+        if not isinstance(item, dict):
+            raise at.error(item, "an object {...}")
+        yield item, at
 
 
 def numbers_at(value: object, count: int, place: Place) -> list[float]:

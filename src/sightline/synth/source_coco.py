@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sightline.errors import ConfigError, DataError
 from sightline.synth.context import Box
-from sightline.synth.source import Place, Source, box_of, numbers_at, relative, size_at, size_of_file, text_at
+from sightline.synth.source import (
+    Place,
+    Source,
+    box_of,
+    numbers_at,
+    objects_at,
+    relative,
+    size_at,
+    size_of_file,
+    text_at,
+)
 
 _NAME = re.compile(r"(captions|instances)_(.+)\.json")
 _BULKY = ("segmentation", "license", "date_captured", "coco_url", "flickr_url")
@@ -50,7 +60,7 @@ def read_coco(path: Path, *, images: Path | None = None, split: str | None = Non
         names = _pictures(tree, place, pictures)
         categories = _categories(tree, place)
         source.vocabulary |= frozenset(categories.values())
-        for annotation, at in _objects(tree, "annotations", place):
+        for annotation, at in objects_at(tree, "annotations", place):
             owner = text_at(annotation, "image_id", at)
             if owner not in names:
                 raise at.within("image_id").error(annotation["image_id"], "the id of one of its images")
@@ -104,21 +114,10 @@ def _load(path: Path) -> Mapping[str, Any]:
     return tree
 
 
-def _objects(tree: Mapping[str, Any], key: str, place: Place) -> Iterator[tuple[dict[str, Any], Place]]:
-    items = tree.get(key)
-    if not isinstance(items, list):
-        raise place.within(key).error(items, "a list")
-    for number, item in enumerate(items):
-        at = place.within(f"{key}[{number}]")
-        if not isinstance(item, dict):
-            raise at.error(item, "an object {...}")
-        yield item, at
-
-
 def _pictures(tree: Mapping[str, Any], place: Place, known: dict[str, dict[str, Any]]) -> set[str]:
     """Adds the images of a file to those known, by id; returns the ids of this file."""
     own = set()
-    for image, at in _objects(tree, "images", place):
+    for image, at in objects_at(tree, "images", place):
         identity = text_at(image, "id", at)
         own.add(identity)
         name = relative(text_at(image, "file_name", at), at.within("file_name"))
@@ -144,7 +143,7 @@ def _categories(tree: Mapping[str, Any], place: Place) -> dict[str, str]:
         return {}
     return {
         text_at(category, "id", at): " ".join(text_at(category, "name", at).lower().split())
-        for category, at in _objects(tree, "categories", place)
+        for category, at in objects_at(tree, "categories", place)
     }
 
 

@@ -12,7 +12,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sightline.synth.context import Box
-from sightline.synth.source import Place, Source, box_of, numbers_at, records, relative, size_at, size_of_file, text_at
+from sightline.synth.source import (
+    Place,
+    Source,
+    box_of,
+    numbers_at,
+    objects_at,
+    records,
+    relative,
+    size_at,
+    size_of_file,
+    text_at,
+)
 
 MOST_PHRASES = 12
 """Phrases of a picture, those of the largest regions: fifty of them, as there are, bury what matters."""
@@ -74,21 +85,10 @@ def _image_data(path: Path) -> dict[str, tuple[str, tuple[float, float] | None]]
     return found
 
 
-def _items(tree: Mapping[str, Any], key: str, place: Place) -> Iterator[tuple[dict[str, Any], Place]]:
-    items = tree[key]
-    if not isinstance(items, list):
-        raise place.within(key).error(items, "a list")
-    for number, item in enumerate(items):
-        at = place.within(f"{key}[{number}]")
-        if not isinstance(item, dict):
-            raise at.error(item, "an object {...}")
-        yield item, at
-
-
 def _phrases(source: Source, tree: Mapping[str, Any], place: Place) -> list[str]:
     """Phrases of the largest regions first, each once."""
     found: dict[str, float] = {}
-    for region, at in _items(tree, "regions", place):
+    for region, at in objects_at(tree, "regions", place):
         phrase = " ".join(text_at(region, "phrase", at).split())
         width, height = numbers_at([region.get("width"), region.get("height")], 2, at.within("width, height"))
         found[phrase] = max(found.get(phrase, 0.0), width * height)
@@ -100,7 +100,7 @@ def _phrases(source: Source, tree: Mapping[str, Any], place: Place) -> list[str]
 def _boxes(
     source: Source, tree: Mapping[str, Any], place: Place, size: tuple[float, float] | None
 ) -> Iterator[Box]:  # fmt: skip
-    for item, at in _items(tree, "objects", place):
+    for item, at in objects_at(tree, "objects", place):
         names = item.get("names")
         if not isinstance(names, list) or not names or not isinstance(names[0], str) or not names[0].strip():
             raise at.within("names").error(names, "a list with a name")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from sightline.ask.question import Message, Question, Reply
 from sightline.evaluate.judge.asking import Desk, Heard, Prompt, official_file
-from sightline.evaluate.result_files import numbered_lines, read_text, refuse
+from sightline.evaluate.result_files import object_lines, refuse
 from sightline.evaluate.tasks.judged import FAILED, review_scores
 
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
@@ -63,11 +63,11 @@ def read_items(data: Path, answers: Path, names: Names) -> tuple[list[Item], lis
         DataError: a file is missing or another one, or no answer is to a question of it.
     """
     question_file, context_file = official_file(data, names.questions), official_file(data, names.contexts)
-    contexts = {str(entry["image"]): _context(entry, context_file) for entry in _lines(context_file, "image")}
+    contexts = {str(entry["image"]): _context(entry, context_file) for entry in object_lines(context_file, "image")}
     references = _answers(official_file(data, names.reference))
     given = _answers(answers)
     items, missing = [], []
-    for entry in _lines(question_file, "question_id", "image", "text", "category"):
+    for entry in object_lines(question_file, "question_id", "image", "text", "category"):
         number, image = str(entry["question_id"]), str(entry["image"])
         if image not in contexts:
             raise refuse(context_file, f"no context of picture {image}, which question {number} is about")
@@ -94,18 +94,9 @@ def read_items(data: Path, answers: Path, names: Names) -> tuple[list[Item], lis
     return items, missing
 
 
-def _lines(path: Path, *needed: str) -> list[dict[str, Any]]:
-    found = []
-    for number, entry in numbered_lines(read_text(path), path):
-        if not isinstance(entry, dict) or not set(needed) <= set(entry):
-            raise refuse(f"{path}:{number}", f"expected an object with {', '.join(needed)}")
-        found.append(entry)
-    return found
-
-
 def _answers(path: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for number, entry in enumerate(_lines(path, "question_id", "text"), start=1):
+    for number, entry in enumerate(object_lines(path, "question_id", "text"), start=1):
         if not isinstance(entry["text"], str):
             raise refuse(f"{path}: answer {number}", f"text: expected a text, found {entry['text']!r}")
         found[str(entry["question_id"])] = entry

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import DataError
-from sightline.evaluate.result_files import numbered_lines, read_json, read_text, refuse
+from sightline.evaluate.result_files import object_lines, read_json, refuse
 from sightline.evaluate.results import Result, figure, nulled
 from sightline.evaluate.tasks.task import Rules, chosen
 
@@ -59,7 +59,7 @@ class ReviewTask:
             DataError: a file is none of reviews.
         """
         rules = chosen(self.protocols, protocol, self.name)
-        wanted = {str(entry["question_id"]) for path in annotations for entry in _lines(path, "question_id")}
+        wanted = {str(entry["question_id"]) for path in annotations for entry in object_lines(path, "question_id")}
         runs, failed, missing, extra, doubled = [], 0, 0, 0, 0
         values: dict[str, list[float]] = {}
         for path in predictions:
@@ -97,19 +97,10 @@ class ReviewTask:
         )
 
 
-def _lines(path: Path, *needed: str) -> list[dict[str, Any]]:
-    found = []
-    for number, entry in numbered_lines(read_text(path), path):
-        if not isinstance(entry, dict) or not set(needed) <= set(entry):
-            raise refuse(f"{path}:{number}", f"expected an object with {', '.join(needed)}")
-        found.append(entry)
-    return found
-
-
 def _reviews(path: Path) -> list[tuple[str, str, tuple[float, float]]]:
     """Id, category and scores of each review: `tuple`, or `score`, or the first line of `content`."""
     found = []
-    for number, entry in enumerate(_lines(path, "question_id"), start=1):
+    for number, entry in enumerate(object_lines(path, "question_id"), start=1):
         pair, review = entry.get("tuple", entry.get("score")), entry.get("content", entry.get("text"))
         if pair is None and isinstance(review, str):
             pair = review_scores(review)
