@@ -16,9 +16,9 @@ from benchmarks.mixture import CAPTIONS, INSTRUCT, Subset
 class Size:
     """Two configurations, and the step: `batch` samples of at most `max_length` positions.
 
-    `micro_batches` are what the padded trainers go through at once, by peer. 8 is a usual one (LLaVA-1.5 has 16 for each
-    GPU). Of the others those of `mid` were found fastest by `--tune` for `tuned` and `grouped`; the other sizes have
-    them from there, untried.
+    `micro_batches` are what the padded trainers go through at once, by peer. 8 is a usual one (LLaVA-1.5 has 16 for
+    each GPU). Of the others those of `mid` were found fastest by `--tune` for `tuned` and `grouped`; the other sizes
+    have them from there, untried.
     """
 
     name: str
