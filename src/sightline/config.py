@@ -53,6 +53,7 @@ def fingerprint(recipe: Recipe) -> str:
     """A hash of all that decides a run's result. Where it runs, logs and how often it saves do not."""
     tree = _plain(recipe)
     tree.pop("output")
+    tree.pop("benchmarks", None)
     for key in ("device", "workers", "log_every", "save_every", "keep", "validate_every"):
         tree["train"].pop(key, None)
     for key in ("micro_batch", "packing", "row_length", "feature_cache", "feature_cache_policy"):

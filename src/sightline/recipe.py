@@ -174,6 +174,33 @@ class TrainSpec(Spec):
         return self.micro_batch or max(size for size in range(1, 17) if self.batch % size == 0)
 
 
+class BenchmarksSpec(Spec):
+    """Benchmark tasks that are asked of the model while it trains, as `sightline evaluate` asks a finished one.
+
+    Training is not changed by it: the key does not belong to a run's identity.
+    """
+
+    data: str
+    """Folder of the official files and pictures, or of a folder for each task."""
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between two times; 0: only at the end."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Of each task only some pictures with all of their questions, drawn until there are so many questions: always the
+    same ones. All if not given."""
+    split: str = ""
+    """A part of the questions file's name, where there are several."""
+    batch: Annotated[int, Field(ge=1)] = 16
+    """Questions answered at once."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> BenchmarksSpec:
+        twice = sorted({task for task in self.tasks if self.tasks.count(task) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice; keep one of them")
+        return self
+
+
 class Recipe(Spec):
     """One run of one stage."""
 
@@ -188,6 +215,7 @@ class Recipe(Spec):
     """Positions of one sample, pictures included."""
     data: Annotated[tuple[DataSource, ...], Field(min_length=1)]
     validation: tuple[DataSource, ...] = ()
+    benchmarks: BenchmarksSpec | None = None
     bad_samples: BadSamples = BadSamples()
     train: TrainSpec
 

@@ -10,7 +10,14 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sightline.model.packed import NAME, band, packed_attention, packing_arguments, use_packed_attention
+from sightline.model.packed import (
+    NAME,
+    band,
+    packed_attention,
+    packing_arguments,
+    use_packed_attention,
+    usual_attention,
+)
 from tests.fakes import LANGUAGE_FAMILIES, VOCABULARY, distance, flat_gradient, language_config, tiny_language
 
 LENGTHS = (7, 1, 130, 19)
@@ -99,6 +106,29 @@ def test_a_row_without_lengths_is_refused_not_mixed() -> None:
     assert use_packed_attention(model) is None
     with pytest.raises(NotImplementedError, match="not given the samples' lengths"):
         model(input_ids=torch.arange(3, 9)[None])
+
+
+@pytest.mark.parametrize("family", [*LANGUAGE_FAMILIES, "sliding", "gpt2"])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_packed_model_can_answer_as_it_would_have_before(family: str, adapted: bool) -> None:
+    model = made(family).eval()
+    loaded_with = model.config._attn_implementation
+    ids, arguments = rows((5, 9))
+    expected = model(input_ids=ids, use_cache=True)
+    if adapted:  # adapters begin as nothing
+        model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear")).eval()
+    with usual_attention(model):
+        assert model.config._attn_implementation == loaded_with
+    assert use_packed_attention(model) is None
+    packed = model(input_ids=ids, **arguments).logits
+    with usual_attention(model):
+        assert model.config._attn_implementation == loaded_with
+        found = model(input_ids=ids, use_cache=True)
+        torch.testing.assert_close(found.logits, expected.logits)
+        second = [model(input_ids=ids[:, :1], past_key_values=each.past_key_values) for each in (found, expected)]
+    torch.testing.assert_close(second[0].logits, second[1].logits)
+    assert model.config._attn_implementation == NAME
+    assert torch.equal(model(input_ids=ids, **arguments).logits, packed)
 
 
 def test_adapters_of_peft_are_packed_too() -> None:

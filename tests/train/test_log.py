@@ -88,6 +88,26 @@ def test_tensorboard_shows_every_step_once_after_a_restart(tmp_path: Path) -> No
     assert [value for _, value in found["train/loss"]] == pytest.approx([1.0 / step for step in range(1, 10)])
 
 
+def test_tensorboard_shows_each_benchmark(tmp_path: Path) -> None:
+    with RunLog(tmp_path, name="x", start=0, total=20, quiet=True) as log:
+        for step, pope in ((5, 0.5), (10, 0.75)):
+            log.write({"step": step, "benchmarks": {"pope.mean_f1": pope, "mme.perception": None}})
+    assert events(tmp_path) == {"benchmarks/pope.mean_f1": [(5, 0.5), (10, 0.75)]}
+    assert [found["benchmarks"] for found in read_log(tmp_path / LOG_FILE)] == [
+        {"pope.mean_f1": 0.5, "mme.perception": None},
+        {"pope.mean_f1": 0.75, "mme.perception": None},
+    ]
+
+
+def test_the_bar_tells_what_is_done_between_two_steps(tmp_path: Path) -> None:
+    with RunLog(tmp_path, name="x", start=0, total=2) as log:
+        log.step(row(1), write=True)
+        log.doing("pope: 16 of 200")
+        (task,) = log._progress.tasks
+        assert task.fields["speed"] == "pope: 16 of 200"
+        assert task.completed == 1
+
+
 def test_messages_and_the_bar_go_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunLog(tmp_path, name="x", start=0, total=2) as log:
         log.step(row(1), write=True)

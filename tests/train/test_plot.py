@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sightline.train.plot import plot_run, smoothed
+from sightline.train.plot import curves, plot_run, smoothed
 
 ROWS: list[dict[str, Any]] = [
     *({"step": step, "loss": 3.0 / step, "lr": 1e-3 / step} for step in range(1, 9)),
@@ -39,6 +39,32 @@ def test_a_picture_is_drawn_from_whatever_rows_there_are(rows: list[dict[str, An
         assert picture.format == "PNG"
         assert picture.size == (1200, 750)
         assert len(picture.convert("RGB").getcolors(2**20) or []) > 50
+
+
+ASKED: list[dict[str, Any]] = [
+    {"step": step, "benchmarks": {"pope.mean_f1": figure, "gqa.accuracy": 10.0 * step}}
+    for step, figure in ((3, None), (6, 0.5), (9, 0.75))
+]
+
+
+def test_benchmarks_have_the_steps_at_which_they_have_a_figure() -> None:
+    assert curves(ROWS) == {}
+    assert curves([*ROWS, *ASKED, {"step": 12, "benchmarks": {"mme.perception": None}}]) == {
+        "pope.mean_f1": ([6, 9], [0.5, 0.75]),
+        "gqa.accuracy": ([3, 6, 9], [30.0, 60.0, 90.0]),
+        "mme.perception": ([], []),
+    }
+
+
+def test_each_benchmark_has_a_panel_that_follows_its_figures(tmp_path: Path) -> None:
+    pictures = []
+    for gqa in (1, -1):
+        rows = [{**row, "benchmarks": {**row["benchmarks"], "gqa.accuracy": gqa * row["step"]}} for row in ASKED]
+        plot_run([*ROWS, *rows], tmp_path / "loss.png", title="small")
+        with Image.open(tmp_path / "loss.png") as picture:
+            assert picture.size == (1200, 750 + 2 * 187.5)
+            pictures.append(picture.convert("RGB").tobytes())
+    assert pictures[0] != pictures[1]
 
 
 def test_the_curve_follows_the_loss(tmp_path: Path) -> None:

@@ -27,8 +27,13 @@ def train(
     from sightline.train.loop import train as run_training
     from sightline.train.run import prepare
 
+    benchmarks = None
+    if loaded.benchmarks is not None:
+        from sightline.evaluate.while_training import open_benchmarks
+
+        benchmarks = open_benchmarks(loaded.benchmarks)
     run = prepare(loaded, new=new, say=say)
-    done = run_training(run)
+    done = run_training(run, benchmarks=benchmarks)
     if run.ranks.first:
         print(done)
 

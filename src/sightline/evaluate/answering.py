@@ -8,7 +8,7 @@ a batch round differently, and one answer in many may turn). Knows no benchmark.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +59,13 @@ def answers(
     max_new_tokens: int,
     batch: int,
     root: Path | None = None,
-) -> Iterator[dict[int, str]]:
+) -> Generator[dict[int, str], None, None]:
     """Answers greedily; yields each batch's answers by number, shortest prompts first. `root`: see `check_pictures`.
 
     Raises:
         ConfigError: a prompt is longer than the language model's context.
     """
-    ids = {one.number: processor.prompt([_turn(one)]) for one in asked}
+    ids = {one.number: prompt_ids(processor, one) for one in asked}
     order = sorted(asked, key=lambda one: len(ids[one.number]))
     groups = [order[start : start + batch] for start in range(0, len(order), batch)]
     stop, sampling = stop_rule(processor), Sampling(max_new_tokens=max_new_tokens)
@@ -75,9 +75,10 @@ def answers(
         yield {one.number: stop.text(answer).strip() for one, answer in zip(group, said, strict=True)}
 
 
-def _turn(one: Asked) -> Turn:
+def prompt_ids(processor: Processor, one: Asked) -> list[int]:
+    """The ids of a prompt, with the placeholders of its picture."""
     content: list[str | ImageRef] = [one.prompt] if one.picture is None else [ImageRef(index=0), one.prompt]
-    return Turn(role="user", content=canonical_content(content))
+    return processor.prompt([Turn(role="user", content=canonical_content(content))])
 
 
 def _ahead(

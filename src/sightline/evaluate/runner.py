@@ -179,17 +179,27 @@ def _write_answers(exam: Exam, answerer: Answerer, folder: Path, total: int, *, 
     if not whole and any(at not in said for at in range(total)):
         return None
     path = folder / ANSWERS
+    write_rows(path, exam, {at: said[at] for at in range(total) if at in said}, name=answerer.name)
+    return path
+
+
+def write_rows(path: Path, exam: Exam, said: Mapping[int, str], *, name: str) -> None:
+    """Writes answers in LLaVA's format, in the questions' order, whole or not at all.
+
+    Args:
+        said: by the question's place; one that has no answer has no line.
+        name: whose answers they are.
+    """
     with new_file(path) as file:
-        for at, row in enumerate(exam.rows[:total]):
+        for at, row in enumerate(exam.rows):
             if at not in said:
                 continue
             line = {
                 "question_id": row["question_id"],
                 "prompt": row["prompt"],
                 "text": said[at],
-                "answer_id": hashlib.sha256(f"{answerer.name}/{exam.task}/{at}".encode()).hexdigest()[:22],
-                "model_id": answerer.name,
+                "answer_id": hashlib.sha256(f"{name}/{exam.task}/{at}".encode()).hexdigest()[:22],
+                "model_id": name,
                 "metadata": {},
             }
             file.write((json.dumps(line | row, ensure_ascii=False) + "\n").encode())
-    return path

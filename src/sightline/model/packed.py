@@ -9,7 +9,8 @@ goes through it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,7 @@ def packing_arguments(lengths: Sequence[int]) -> dict[str, Any]:
 
 
 def use_packed_attention(language: Any) -> str | None:
-    """Switches a causal language model to packed rows, which are all that it takes from then on.
+    """Switches a causal language model to packed rows, which are all that it takes from then on (`usual_attention`).
 
     Returns:
         None, or why this model cannot; it is then left as it was.
@@ -56,6 +57,20 @@ def use_packed_attention(language: Any) -> str | None:
     if fault is not None and language.config._attn_implementation != before:
         language.set_attn_implementation(before)
     return fault
+
+
+@contextmanager
+def usual_attention(language: Any) -> Iterator[None]:
+    """In the block, a model of packed rows has the attention that it would be loaded with: it takes a cache, padding
+    and a mask, and no packed rows. Any other model is left as it is."""
+    if language.config._attn_implementation != NAME:
+        yield
+        return
+    language.set_attn_implementation(language.get_correct_attn_implementation(None))
+    try:
+        yield
+    finally:
+        language.set_attn_implementation(NAME)
 
 
 @torch.no_grad()

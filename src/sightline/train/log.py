@@ -25,7 +25,7 @@ WIDE = 160
 """Columns that name, bar, loss, rate, all figures and times take together."""
 
 Row = Mapping[str, Any]
-"""Numbers by name; `step` counts from 1, `skipped` lists sample ids."""
+"""Numbers by name; `step` counts from 1, `skipped` lists sample ids, `benchmarks` holds figures by name."""
 
 
 class Log(Protocol):
@@ -34,6 +34,7 @@ class Log(Protocol):
     def step(self, row: Row, *, write: bool) -> None: ...
     def write(self, row: Row) -> None: ...
     def say(self, message: str) -> None: ...
+    def doing(self, words: str) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -50,6 +51,9 @@ class NoLog:
         pass
 
     def say(self, message: str) -> None:
+        pass
+
+    def doing(self, words: str) -> None:
         pass
 
     def __enter__(self) -> Self:
@@ -101,10 +105,17 @@ class RunLog:
         for key, value in row.items():
             if key != "step" and isinstance(value, int | float):
                 self._events.add_scalar(f"train/{key}", value, int(row["step"]))
+            for name, figure in value.items() if isinstance(value, Mapping) else ():
+                if figure is not None:
+                    self._events.add_scalar(f"{key}/{name}", figure, int(row["step"]))
 
     def say(self, message: str) -> None:
         """One line on stderr, above the bar."""
         self._progress.console.print(message, highlight=False, markup=False)
+
+    def doing(self, words: str) -> None:
+        """What is done between two steps, in the place of the last one's figures."""
+        self._progress.update(self._task, speed=words)
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +148,7 @@ def speed(row: Row, *, width: int) -> str:
     return ", ".join(words if width >= WIDE else words[:1])
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log; a last line that a killed process cut short is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from sightline.data.batch import Batch
 from sightline.data.loader import Refusal, Step, steps
 from sightline.errors import DataError, StorageError, TrainingError
+from sightline.train.benchmarks import Benchmarks, ask_due
 from sightline.train.device import autocast
 from sightline.train.devices import peak_flops
 from sightline.train.figures import peak_memory, shown_by_all, step_figures
@@ -40,8 +41,11 @@ class Stopped(SystemExit):
     """The run was told to stop and did, with its state saved. The exit code is 128 + the signal's number."""
 
 
-def train(run: Run, *, quiet: bool = False) -> Path:
+def train(run: Run, *, quiet: bool = False, benchmarks: Benchmarks | None = None) -> Path:
     """Trains from where the run stands to its end.
+
+    Args:
+        benchmarks: whoever asks what the recipe names under `benchmarks`.
 
     Returns:
         The run's directory, which now is a checkpoint.
@@ -51,9 +55,13 @@ def train(run: Run, *, quiet: bool = False) -> Path:
         DataError: pictures broke since the run began, and the recipe does not allow (that many of) them.
         StorageError: the state or the checkpoint cannot be written; what was written before is whole.
         Stopped: SIGINT or SIGTERM arrived; the state is saved.
+        SightlineError: something under `benchmarks` cannot be asked of this model; nothing was trained.
     """
     if is_finished(run):
         return run.directory
+    assert (benchmarks is None) == (run.recipe.benchmarks is None)
+    if benchmarks is not None:
+        benchmarks.check(run.model, run.processor)
     settings, ranks = run.recipe.train, run.ranks
     log = _open_log(run, quiet=quiet)
     source = steps(
@@ -64,6 +72,13 @@ def train(run: Run, *, quiet: bool = False) -> Path:
         pin_memory=run.device.type == "cuda",
     )
     with log, _stop_signal() as stop, closing(source):  # however it ends, the workers end first
+        told = 0
+
+        def stopping() -> bool:
+            return told > 0 or stop.received > 0
+
+        if not ask_due(run, benchmarks, log, stopping=stopping):  # what a stop has left out
+            raise _stopped(run, log, ranks.largest(stop.received))
         for made, waited in _timed(source):
             _note_lost(run, made.lost, log)
             _one_step(run, made.batches, log, waited=waited)
@@ -72,15 +87,21 @@ def train(run: Run, *, quiet: bool = False) -> Path:
             due = settings.validate_every and done % settings.validate_every == 0
             if run.validation and (due or done == run.total):
                 log.write({"step": done, "validation_loss": validate(run)})
+            asked = ask_due(run, benchmarks, log, stopping=stopping)
+            told = told or ranks.largest(stop.received)  # asking may take long
             if told or done % settings.save_every == 0 or done == run.total:
                 _save(run, log, last_chance=bool(told) or done == run.total)
-            if told and done < run.total:
-                log.say(f"stopped at step {done}; the same command continues")
-                raise Stopped(128 + told)
+            if told and (done < run.total or not asked):
+                raise _stopped(run, log, told)
     with ranks.first_goes_ahead():
         if ranks.first:
             _finish(run)
     return run.directory
+
+
+def _stopped(run: Run, log: Log, told: int) -> Stopped:
+    log.say(f"stopped at step {run.state.step}; the same command continues")
+    return Stopped(128 + told)
 
 
 def _open_log(run: Run, *, quiet: bool) -> Log:
