@@ -65,6 +65,7 @@ def make(task: str, folder: Path) -> dict[str, str]:
         "chartqa": _chartqa,
         "docvqa": _docvqa,
         "short-answers": _short,
+        "mmmu": _mmmu,
     }[task](task, Place(folder))
 
 
@@ -217,6 +218,41 @@ def _docvqa(task: str, place: Place) -> dict[str, str]:
     entry = {"questionId": 5, "question": "Who?", "image": "documents/page_1.png", "answers": ["me"]}
     place.write("val_v1.0.json", {"data": [entry]})
     return {"5": "me"}
+
+
+def _mmmu(task: str, place: Place) -> dict[str, str]:
+    """Two subjects: a choice about one picture, one about three of which an option is one, and an open question."""
+    from pyarrow import Table, parquet
+
+    contents = []
+    for shade in (1, 2, 3, 4, 5):
+        path = picture(place.folder / "hidden.png", shade)
+        contents.append({"bytes": path.read_bytes(), "path": f"{shade}.png"})
+        path.unlink()
+    one, two, three, four, five = contents
+    subjects = {
+        "Art": [
+            ("validation_Art_1", "Who painted <image 1>?", "['Ann', 'Bo']", "B", "multiple-choice", [one]),
+            (
+                "validation_Art_2", "From <image 2> to?", "['<image 3>', 'none', '<image 9>']", "A", "multiple-choice",
+                [two, three, four],
+            ),
+        ],
+        "Math": [("validation_Math_7", "<image 1> How many?", "[]", "12", "open", [five])],
+    }  # fmt: skip
+    right = {}
+    for subject, rows in subjects.items():
+        columns: dict[str, list[Any]] = {}
+        for key, question, options, answer, kind, shown in rows:
+            cells = {"id": key, "question": question, "options": options, "answer": answer, "question_type": kind}
+            pictures = {f"image_{at + 1}": shown[at] if at < len(shown) else None for at in range(7)}
+            for name, value in (cells | pictures | {"subfield": "x"}).items():
+                columns.setdefault(name, []).append(value)
+            right[key] = answer
+        (place.folder / subject).mkdir(parents=True, exist_ok=True)
+        for split in ("validation", "test"):
+            parquet.write_table(Table.from_pydict(columns), place.folder / subject / f"{split}-00000-of-00001.parquet")
+    return right
 
 
 def _short(task: str, place: Place) -> dict[str, str]:

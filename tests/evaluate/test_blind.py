@@ -44,16 +44,17 @@ def test_swapping_the_pictures_of_one_picture_is_refused() -> None:
 
 
 def test_questions_without_a_picture_stay_without_one(tmp_path: Path) -> None:
-    asked = [Asked(0, "?", tmp_path / "a.png"), Asked(1, "?", None), Asked(2, "?", tmp_path / "b.png")]
-    assert [one.picture for one in blinded(asked, "swap")] == [tmp_path / "b.png", None, tmp_path / "a.png"]
+    asked = [Asked(0, "?", (tmp_path / "a.png",)), Asked(1, "?"), Asked(2, "?", (tmp_path / "b.png",))]
+    assert [one.pictures for one in blinded(asked, "swap")] == [(tmp_path / "b.png",), (), (tmp_path / "a.png",)]
 
 
 def test_a_grey_picture_is_as_large_as_the_one_that_it_stands_for(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (255, 0, 0)).save(tmp_path / "a.png")
-    (shown,) = blinded([Asked(5, "What color?", tmp_path / "a.png")], "grey")
+    (shown,) = blinded([Asked(5, "What color?", (tmp_path / "a.png",))], "grey")
     assert (shown.number, shown.prompt) == (5, "What color?")
-    assert isinstance(shown.picture, bytes)
-    picture = open_image(shown.picture)
+    (grey,) = shown.pictures
+    assert isinstance(grey, bytes)
+    picture = open_image(grey)
     assert picture.size == (40, 30)
     assert picture.getcolors() == [(1200, GREY)]
 

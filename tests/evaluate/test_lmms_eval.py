@@ -147,7 +147,8 @@ def test_popes_figures_by_lmms_eval_are_those_of_our_protocol_of_its_name(tmp_pa
     ]
     (tmp_path / "train.json").write_text(json.dumps(lines))
     recipe = instruct_recipe(
-        world, tmp_path / "run", start=None, train={"steps": 60, "batch": 8, "lr": {"connector": 1e-2, "language": 1e-2}},
+        world, tmp_path / "run", start=None,
+        train={"steps": 60, "batch": 8, "lr": {"connector": 1e-2, "language": 1e-2}},
         data=[{"path": str(tmp_path / "train.json"), "images": str(tmp_path / "pictures")}],
     )  # fmt: skip
     checkpoint = trained(recipe)

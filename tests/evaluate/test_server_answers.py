@@ -48,10 +48,8 @@ def test_a_server_is_asked_with_the_picture_and_scored(tmp_path: Path) -> None:
     assert outcome.result.figures["overall"] == 100.0
     assert outcome.model == "peer"
     assert shown[1]["text"].endswith("Answer the question using a single word or phrase.")
-    picture = exam.asked[0].picture
-    assert isinstance(picture, Path)
     assert base64.b64decode(shown[0]["image_url"]["url"].partition(",")[2]) in {
-        one.picture.read_bytes() for one in exam.asked if isinstance(one.picture, Path)
+        picture.read_bytes() for one in exam.asked for picture in one.pictures if isinstance(picture, Path)
     }
 
 

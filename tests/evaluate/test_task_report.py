@@ -43,7 +43,7 @@ def test_every_question_is_on_the_page_with_its_picture_answer_and_verdict(tmp_p
     assert [card["said"] for card in data["cards"]] == ["The red."] * 3 + ["blue"] * 2
     assert [card["value"] for card in data["cards"]] == [1, 1, 1, 0, 0]
     assert [card["blind"] for card in data["cards"]] == ["The red."] * 3 + ["blue"] * 2
-    assert [card["picture"] for card in data["cards"]] == [0, 1, 2, 3, 4]
+    assert [card["pictures"] for card in data["cards"]] == [[0], [1], [2], [3], [4]]
     assert len(set(data["pictures"])) == 5
     assert all(picture.startswith("data:image/jpeg;base64,") for picture in data["pictures"])
     assert (data["kinds"], data["cards"][1]["groups"]) == (["category"], ["b"])

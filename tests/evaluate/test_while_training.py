@@ -192,7 +192,7 @@ def test_a_picture_that_breaks_costs_the_figure_and_not_the_run(world: Path, tmp
 
 SCORED = [
     "vqav2", "okvqa", "gqa", "vizwiz", "textvqa", "scienceqa", "pope", "mme", "mmbench", "mmbench-cn", "seedbench",
-    "coco-caption", "textcaps", "ocrvqa", "chartqa", "docvqa", "short-answers",
+    "coco-caption", "textcaps", "ocrvqa", "chartqa", "docvqa", "mmmu", "short-answers",
 ]  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_a_part_is_drawn_by_picture_and_grows_with_the_limit(tmp_path: Path) -> 
         assert ids == [question.id for question in exam.questions if question.id in ids]
         assert [one.number for one in part.asked] == list(range(expected))
         assert [row["question_id"] for row in part.rows] == ids
-        pictures = [one.picture.name for one in part.asked if isinstance(one.picture, Path)]
+        pictures = [seen.name for one in part.asked for seen in one.pictures if isinstance(seen, Path)]
         assert [f"{name.split('-')[0]}.png" for name in ids] == pictures
         before = set(ids)
     assert [question.id for question in subset(exam, 6).questions][:2] != ["0-0", "1-0"]

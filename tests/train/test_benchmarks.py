@@ -35,6 +35,7 @@ class Asker:
     def __init__(self, on: Callable[[int], None] = lambda step: None) -> None:
         self.on = on
         self.names: list[str] = []
+        self.autocast: list[bool] = []
 
     def check(self, model: VisionLanguageModel, processor: Processor) -> None:
         pass
@@ -53,6 +54,7 @@ class Asker:
         if stopping():
             return None
         torch.rand(3)
+        self.autocast.append(torch.is_autocast_enabled("cpu"))
         side = processor.settings.image_size
         pixels = torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side)
         picture = [processor.image_token_id] * processor.settings.image_tokens
@@ -99,6 +101,7 @@ def test_the_model_is_asked_when_due_and_trains_as_if_it_were_not(
     found = asked(recipe, asker)
     assert [step for step, _ in figures(found)] == [5, 10, STEPS]
     assert asker.names == [f"small-instruct-{step}" for step in (5, 10, STEPS)]
+    assert asker.autocast == [kind.startswith("bf16")] * 3
     assert len({row["pope.mean_f1"] for _, row in figures(found)}) == 3
     assert losses(found) == losses(expected)
     assert result_hashes(found) == result_hashes(expected)

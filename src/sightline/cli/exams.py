@@ -92,7 +92,7 @@ def _checkpoint(path: Path, *, batch: int, precision: str, quantize: str | None)
         "quantize": quantize,
     }
     name = path.resolve().name
-    return Checkpoint(name, identity, lambda: load(path, device=device, dtype=dtype, quantize=quantize), batch)
+    return Checkpoint(name, identity, lambda: load(path, device=device, dtype=dtype, quantize=quantize), batch, say)
 
 
 def compare(

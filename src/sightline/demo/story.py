@@ -205,7 +205,7 @@ def describe_scenes(
 ) -> dict[str, str]:
     """The aligned model's captions, by file name."""
     names = [file_name(scene.index) for scene in scenes]
-    asked = [Asked(at, "", Path(name)) for at, name in enumerate(names)]
+    asked = [Asked(at, "", (Path(name),)) for at, name in enumerate(names)]
     captions: dict[str, str] = {}
     for group in answering.answers(model, processor, asked, max_new_tokens=96, batch=batch, root=root):
         captions |= {names[at]: text for at, text in group.items()}

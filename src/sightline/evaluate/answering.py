@@ -7,10 +7,12 @@ a batch round differently, and one answer in many may turn). Knows no benchmark.
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from torch import Tensor
@@ -19,7 +21,7 @@ from sightline.data.image import check_image, open_image
 from sightline.data.processor import Processor
 from sightline.data.sample import ImageRef, Turn, canonical_content
 from sightline.infer.chat import stop_rule
-from sightline.infer.generate import Prompt, generate
+from sightline.infer.generate import Prompt, context_of, generate
 from sightline.infer.sampling import Sampling
 from sightline.model.vlm import VisionLanguageModel
 
@@ -29,13 +31,44 @@ READERS = 8
 """Threads that decode the pictures of the next batch while the model is busy with this one."""
 
 
+MARK = re.compile(r"<image (\d+)>")
+"""Where MMMU's words want which picture."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One thing to ask: the picture first, if there is one, then the words. `number` tells it from the others."""
+    """One thing to ask: the pictures first, then the words. `number` tells it from the others.
+
+    Attributes:
+        marked: `<image 1>` and so on in the words are the places of the pictures, which then stand there, as often as
+            they are named; one that is not named stands before the words.
+    """
 
     number: int
     prompt: str
-    picture: Picture | None
+    pictures: tuple[Picture, ...] = ()
+    marked: bool = False
+
+    @property
+    def shown(self) -> list[Picture]:
+        """The pictures in the order in which they are shown."""
+        return [self.pictures[piece] for piece in self.pieces if isinstance(piece, int)]
+
+    @property
+    def pieces(self) -> list[str | int]:
+        """The words, and the pictures by number, from 0, in their places."""
+        words = MARK.split(self.prompt) if self.marked else [self.prompt]
+        found: list[str | int] = []
+        for place, piece in enumerate(words):
+            number = int(piece) if place % 2 else 0  # every second piece is a mark's number
+            if 1 <= number <= len(self.pictures):
+                found.append(number - 1)
+            else:
+                found.append(f"<image {piece}>" if place % 2 else piece)
+        unnamed = [number for number in range(len(self.pictures)) if number not in found]
+        if not self.marked:
+            return [*unnamed, *found]
+        return [piece for number in unnamed for piece in (number, "\n")] + found
 
 
 def check_pictures(asked: Iterable[Asked], *, root: Path | None = None) -> None:
@@ -47,7 +80,7 @@ def check_pictures(asked: Iterable[Asked], *, root: Path | None = None) -> None:
     Raises:
         DataError: one is missing or cannot be used.
     """
-    for picture in dict.fromkeys(one.picture for one in asked if one.picture is not None):
+    for picture in dict.fromkeys(picture for one in asked for picture in one.pictures):
         check_image(picture, root=None if isinstance(picture, bytes) else root)
 
 
@@ -59,14 +92,20 @@ def answers(
     max_new_tokens: int,
     batch: int,
     root: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Generator[dict[int, str], None, None]:
     """Answers greedily; yields each batch's answers by number, shortest prompts first. `root`: see `check_pictures`.
 
-    Raises:
-        ConfigError: a prompt is longer than the language model's context.
+    A prompt that the language model has no room for (several pictures) has the empty answer, and `say` tells how many.
     """
     ids = {one.number: prompt_ids(processor, one) for one in asked}
-    order = sorted(asked, key=lambda one: len(ids[one.number]))
+    room = context_of(model)
+    over = {number: "" for number, prompt in ids.items() if len(prompt) >= room}
+    if over:
+        many = f"{len(over):,} of {len(asked):,} prompts"
+        say(f"{many} take more than the model's {room:,} positions: answered by nothing")
+        yield over
+    order = sorted((one for one in asked if one.number not in over), key=lambda one: len(ids[one.number]))
     groups = [order[start : start + batch] for start in range(0, len(order), batch)]
     stop, sampling = stop_rule(processor), Sampling(max_new_tokens=max_new_tokens)
     for group, pixels in _ahead(groups, processor, root):
@@ -76,8 +115,9 @@ def answers(
 
 
 def prompt_ids(processor: Processor, one: Asked) -> list[int]:
-    """The ids of a prompt, with the placeholders of its picture."""
-    content: list[str | ImageRef] = [one.prompt] if one.picture is None else [ImageRef(index=0), one.prompt]
+    """The ids of a prompt, with the placeholders of its pictures."""
+    numbers = count()
+    content = [ImageRef(index=next(numbers)) if isinstance(piece, int) else piece for piece in one.pieces]
     return processor.prompt([Turn(role="user", content=canonical_content(content))])
 
 
@@ -87,9 +127,9 @@ def _ahead(
     """Each group with the pixels of its pictures, which are decoded while the group before is answered."""
 
     def pixels(one: Asked) -> Tensor:
-        if one.picture is None:
-            return processor.pixels([])
-        return processor.pixels([open_image(one.picture, root=None if isinstance(one.picture, bytes) else root)])
+        return processor.pixels(
+            [open_image(picture, root=None if isinstance(picture, bytes) else root) for picture in one.shown]
+        )
 
     with ThreadPoolExecutor(READERS) as pool:
         waiting: deque[tuple[list[Asked], list[Future[Tensor]]]] = deque()

@@ -17,6 +17,7 @@ from typing import Any
 from sightline.evaluate import prompts
 from sightline.evaluate.official_files import Wanted, category_names, picture_names
 from sightline.evaluate.result_files import numbered_lines, read_json, read_table, read_text, refuse
+from sightline.evaluate.tasks.mmmu_table import mmmu_pictures
 from sightline.evaluate.tasks.pope import FIRST_IDS
 from sightline.evaluate.tasks.task import Question
 
@@ -39,7 +40,8 @@ class Ask:
         recorded: the prompt as the row has it, where that is another.
         row: the row's id, and what else stands in it.
         names: under which names a question's picture may lie.
-        pictures: finds the pictures in the questions' files instead.
+        pictures: finds the pictures of each id in the questions' files instead.
+        marked: the words name the places of the pictures (`answering.Asked`).
         read: reads the questions, where no scorer does.
     """
 
@@ -49,7 +51,8 @@ class Ask:
     recorded: Prompt | None = None
     row: Callable[[Question], Row] = lambda question: {"question_id": number(question.id)}
     names: Callable[[Question], list[str]] = lambda question: picture_names(question.image)
-    pictures: Callable[[Sequence[Path]], Mapping[str, bytes]] | None = None
+    pictures: Callable[[Sequence[Path]], Mapping[str, tuple[bytes, ...]]] | None = None
+    marked: bool = False
     read: Callable[[Sequence[Path]], list[Question]] | None = None
     max_new_tokens: int = FEW
 
@@ -73,7 +76,7 @@ def _ocr_prompter(hints: Sequence[Path]) -> Prompt:
     return lambda question: prompts.textvqa(question, tokens.get(question.image, ()))
 
 
-def _mmbench_pictures(paths: Sequence[Path]) -> dict[str, bytes]:
+def _mmbench_pictures(paths: Sequence[Path]) -> dict[str, tuple[bytes, ...]]:
     """The base64 of each row; a cell with a number in it means the picture of the row of that index."""
     cells = {row["index"]: row.get("image", "") for path in paths for row in read_table(path)}
     found = {}
@@ -83,7 +86,7 @@ def _mmbench_pictures(paths: Sequence[Path]) -> dict[str, bytes]:
             found[index] = base64.b64decode(content, validate=True)
         except (binascii.Error, ValueError) as error:
             raise refuse(paths[0], f"index {index}: its image is not base64 ({error})") from error
-    return {index: content for index, content in found.items() if content}
+    return {index: (content,) for index, content in found.items() if content}
 
 
 def _pope_row(question: Question) -> Row:
@@ -255,6 +258,17 @@ ASKS: dict[str, Ask] = {
     ),
     "coco-caption": _CAPTION,
     "textcaps": replace(_CAPTION, wanted=Wanted((r"TextCaps_0\.1_(\w+)\.json",), "TextCaps_0.1_val.json")),
+    "mmmu": Ask(
+        wanted=Wanted(
+            tuple(rf"{split}-\d{{5}}-of-\d{{5}}\.parquet" for split in ("validation", "dev", "test")),
+            "validation-00000-of-00001.parquet, in a folder of its subject,",
+            several=True,
+        ),
+        prompt=prompts.mmmu,
+        row=lambda question: {"question_id": question.id},
+        pictures=mmmu_pictures,
+        marked=True,
+    ),
     "ocrvqa": Ask(wanted=Wanted((r"dataset\.json",), "dataset.json")),
     "chartqa": Ask(wanted=Wanted((r"test_(?:human|augmented)\.json",), "test_human.json", several=True)),
     "docvqa": Ask(

@@ -33,12 +33,9 @@ def blinded(asked: Sequence[Asked], how: str) -> list[Asked]:
     """
     if how not in WAYS:
         raise ConfigError(f"--blind {how}: expected {' or '.join(WAYS)}{nearest(how, WAYS)}")
-    seeing = [one for one in asked if one.picture is not None]
-    if how == "swap":
-        shown = dict(zip((one.number for one in seeing), swapped([one.picture for one in seeing]), strict=True))
-    else:
-        shown = {one.number: _grey(*check_image(one.picture)) for one in seeing if one.picture is not None}
-    return [replace(one, picture=shown.get(one.number)) for one in asked]
+    own = [picture for one in asked for picture in one.pictures]
+    others = iter(swapped(own) if how == "swap" else [_grey(*check_image(picture)) for picture in own])
+    return [replace(one, pictures=tuple(next(others) for _ in one.pictures)) for one in asked]
 
 
 def swapped(images: Sequence[Item]) -> list[Item]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.errors import DataError, nearest
+from sightline.errors import DataError
 from sightline.evaluate.answering import Asked, Picture
 from sightline.evaluate.asks import ASKS, Ask, Row
 from sightline.evaluate.official_files import Folder, Found
@@ -54,17 +54,10 @@ def open_exam(name: str, root: Path, *, split: str = "") -> Exam:
     Raises:
         DataError: there is no such benchmark, or a file or a picture is missing or is not what it should be.
     """
-    if name not in ASKS:
-        task_named(name)
-        raise DataError(
-            f"{name} can be scored, but not asked: its pictures are not files of their own{nearest(name, ASKS)}",
-            reason="no_task",
-        )
-    ask = ASKS[name]
+    task, ask = task_named(name), ASKS[name]
     folders = [Folder(path) for path in (root / name, root) if path == root or path.is_dir()]
     found = folders[0].find(ask.wanted, split=split)
     files = [*found.questions, *found.truths]
-    task = task_named(name)
     if ask.read is not None:
         questions = ask.read(files)
     else:
@@ -81,7 +74,7 @@ def open_exam(name: str, root: Path, *, split: str = "") -> Exam:
         beside=found.others,
         truths=files if scored else [],
         questions=questions,
-        asked=[Asked(at, *one) for at, one in enumerate(zip(said, pictures, strict=True))],
+        asked=[Asked(at, *one, marked=ask.marked) for at, one in enumerate(zip(said, pictures, strict=True))],
         rows=[{"prompt": words} | ask.row(question) for question, words in zip(questions, recorded, strict=True)],
         max_new_tokens=ask.max_new_tokens,
         notes=_notes(name, found),
@@ -94,21 +87,23 @@ def _notes(name: str, found: Found) -> tuple[str, ...]:
     return ()
 
 
-def _pictures(ask: Ask, folders: Sequence[Folder], found: Found, questions: Sequence[Question]) -> list[Picture | None]:
+def _pictures(
+    ask: Ask, folders: Sequence[Folder], found: Found, questions: Sequence[Question]
+) -> list[tuple[Picture, ...]]:
     if ask.pictures is not None:
         inside = ask.pictures(found.questions)
-        absent = [question.id for question in questions if question.id not in inside]
+        absent = [question.id for question in questions if not inside.get(question.id)]
         if absent:
             raise refuse(found.questions[0], f"{absent[0]}: no picture in its cell image", reason="image_missing")
         return [inside[question.id] for question in questions]
-    shown: list[Picture | None] = []
+    shown: list[tuple[Picture, ...]] = []
     missing = []
     for question in questions:
         names = ask.names(question) if question.image else []
         path = next((path for folder in folders if (path := folder.picture(names)) is not None), None)
         if question.image and path is None:
             missing.append(question.image)
-        shown.append(path)
+        shown.append(() if path is None else (path,))
     if missing:
         raise DataError(
             f"{folders[-1].root}: {len(set(missing)):,} of the pictures are not in it or below, {missing[0]} first; "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sightline.evaluate.tasks.mmmu import CHOICE as MULTIPLE_CHOICE
 from sightline.evaluate.tasks.task import Question
 
 SHORT = "\nAnswer the question using a single word or phrase."
@@ -91,6 +92,15 @@ def mmbench(question: Question) -> str:
 
 def mmbench_cn(question: Question) -> str:
     return mmbench_question(question) + LETTER_CN
+
+
+def mmmu(question: Question) -> str:
+    """MMMU's own for LLaVA-1.5 (MMMU-Benchmark/MMMU, mmmu/configs/llava1.5.yaml and construct_prompt in
+    mmmu/utils/data_utils.py): each option ends with a newline, and the words behind them begin with one."""
+    if question.more["type"] != MULTIPLE_CHOICE:
+        return question.text + SHORT
+    options = "".join(f"({letter}) {option}\n" for letter, option in zip(LETTERS, question.options, strict=False))
+    return f"{question.text}\n{options}{LETTER}"
 
 
 def caption(question: Question) -> str:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,13 +79,18 @@ class Checkpoint:
     identity: Mapping[str, Any]
     load: Callable[[], tuple[Any, Any]]
     batch: int
+    say: Callable[[str], None] = lambda line: None
     _loaded: tuple[Any, Any] | None = None
 
     def answers(
         self, asked: Sequence[Asked], *, task: str, folder: Path, max_new_tokens: int
     ) -> Iterable[Mapping[int, str]]:
         self._loaded = self._loaded or self.load()
-        return answering.answers(*self._loaded, asked, max_new_tokens=max_new_tokens, batch=self.batch)
+        say = partial(self._say_of, task)
+        return answering.answers(*self._loaded, asked, max_new_tokens=max_new_tokens, batch=self.batch, say=say)
+
+    def _say_of(self, task: str, line: str) -> None:
+        self.say(f"{task}: {line}")
 
 
 @dataclass
@@ -158,8 +164,10 @@ def making(exam: Exam, answerer: Answerer, *, blind: str | None, max_new_tokens:
     """All that decides an answer: the model, the prompts with their order, the pictures shown, the answers' length."""
     digest = hashlib.sha256()
     for row, one in zip(exam.rows, exam.asked, strict=True):
-        picture = one.picture if isinstance(one.picture, bytes) else str(one.picture and one.picture.name).encode()
-        digest.update(json.dumps([row, one.prompt], ensure_ascii=True).encode() + hashlib.sha256(picture).digest())
+        digest.update(json.dumps([row, one.prompt], ensure_ascii=True).encode())
+        for picture in one.pictures or (b"None",):
+            content = picture if isinstance(picture, bytes) else picture.name.encode()
+            digest.update(hashlib.sha256(content).digest())
     return {
         "task": exam.task,
         **answerer.identity,

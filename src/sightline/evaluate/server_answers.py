@@ -86,7 +86,7 @@ def answers(
 
 
 def _question(server: Server, one: Asked, kind: str, folder: Path, max_new_tokens: int) -> Question:
-    images = () if one.picture is None else (_picture(one.picture, folder / "pictures"),)
+    images = tuple(_picture(picture, folder / "pictures") for picture in one.pictures)
     return Question.of(
         [Message("user", one.prompt, images)],
         model=server.model,

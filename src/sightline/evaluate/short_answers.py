@@ -69,7 +69,7 @@ def answer_questions(
     """
     images = [question.image for question in questions]
     images = swapped(images) if swap_images else images
-    asked = [Asked(at, question.text, Path(images[at])) for at, question in enumerate(questions)]
+    asked = [Asked(at, question.text, (Path(images[at]),)) for at, question in enumerate(questions)]
     check_pictures(asked, root=root)
     given: dict[int, str] = {}
     for group in answering.answers(model, processor, asked, max_new_tokens=MAX_NEW_TOKENS, batch=batch, root=root):

@@ -17,8 +17,10 @@ from sightline.atomic import write_atomic
 from sightline.evaluate.asks import number
 from sightline.evaluate.exam import Exam
 from sightline.evaluate.normalise import n2
+from sightline.evaluate.prompts import LETTERS
 from sightline.evaluate.result_files import read_json, read_table
 from sightline.evaluate.tasks.gqa import converted
+from sightline.evaluate.tasks.mmmu import CHOICE, choice
 from sightline.evaluate.tasks.task import Question
 
 Said = Sequence[tuple[Question, str]]
@@ -84,6 +86,15 @@ def _seedbench(exam: Exam, said: Said, folder: Path) -> list[str]:
     return [f"{path}: for SEED-Bench's leaderboard"]
 
 
+def _mmmu(exam: Exam, said: Said, folder: Path) -> list[str]:
+    """Letters, as the official parser reads them; where it reads none, and would draw one, there is none."""
+    rows = {}
+    for question, text in said:
+        options = dict(zip(LETTERS, question.options, strict=False))
+        rows[question.id] = (choice(text, options) or "") if question.more["type"] == CHOICE else text
+    return _json(folder, "mmmu_upload.json", rows, "for MMMU's main_eval_only.py, or its server")
+
+
 def _mmbench(exam: Exam, said: Said, folder: Path) -> list[str]:
     """An xlsx sheet where openpyxl is installed; otherwise the same table as TSV."""
     given = {question.id: text for question, text in said}
@@ -120,6 +131,7 @@ SUBMISSIONS: dict[str, Callable[[Exam, Said, Path], list[str]]] = {
     "vizwiz": _vizwiz,
     "gqa": _gqa,
     "mmvet": _mmvet,
+    "mmmu": _mmmu,
     "mmbench": _mmbench,
     "mmbench-cn": _mmbench,
     "seedbench": _seedbench,

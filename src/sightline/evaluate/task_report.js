@@ -21,10 +21,10 @@ function label(value) {
 function draw(card) {
   const kind = verdict(card);
   const box = make("article", "card " + (UNIT ? kind : "none"));
-  if (card.picture === null || card.picture === undefined) box.append(make("div", "none", "no picture"));
-  else {
+  if (!card.pictures.length) box.append(make("div", "none", "no picture"));
+  for (const picture of card.pictures) {
     const image = make("img");
-    image.src = data.pictures[card.picture];
+    image.src = data.pictures[picture];
     image.alt = "";
     image.loading = "lazy";
     box.append(image);

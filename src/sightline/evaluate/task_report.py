@@ -141,13 +141,14 @@ def _data(
     pictures: dict[Picture, int] = {}
     cards = []
     for at, said in outcome.answers.items():
-        question, picture = outcome.exam.questions[at], outcome.exam.asked[at].picture
-        if picture is not None and picture not in pictures and len(pictures) < PICTURES:
-            pictures[picture] = len(pictures)
+        question, seen = outcome.exam.questions[at], outcome.exam.asked[at].pictures
+        for picture in seen:
+            if picture not in pictures and len(pictures) < PICTURES:
+                pictures[picture] = len(pictures)
         cards.append(
             {
                 "id": question.id,
-                "picture": pictures.get(picture) if picture is not None else None,
+                "pictures": [pictures[picture] for picture in seen if picture in pictures],
                 "question": question.text or outcome.exam.asked[at].prompt,
                 "hint": question.hint,
                 "options": list(question.options),

@@ -17,7 +17,7 @@ import torch
 
 from sightline.data.processor import Processor
 from sightline.errors import ConfigError, DataError, SightlineError
-from sightline.evaluate.answering import Asked, answers, check_pictures, prompt_ids
+from sightline.evaluate.answering import answers, check_pictures, prompt_ids
 from sightline.evaluate.evaluation import headline
 from sightline.evaluate.exam import Exam, open_exam
 from sightline.evaluate.results import Result
@@ -136,7 +136,7 @@ def subset(exam: Exam, limit: int | None) -> Exam:
         return exam
     shown: dict[object, list[int]] = {}
     for at, one in enumerate(exam.asked):
-        shown.setdefault(at if one.picture is None else one.picture, []).append(at)
+        shown.setdefault(one.pictures or at, []).append(at)
     places: list[int] = []
     for group in sorted(shown.values(), key=lambda group: _digest(exam.questions[group[0]].id)):
         if len(places) >= limit:
@@ -146,7 +146,7 @@ def subset(exam: Exam, limit: int | None) -> Exam:
     return replace(
         exam,
         questions=[exam.questions[at] for at in places],
-        asked=[Asked(new, exam.asked[at].prompt, exam.asked[at].picture) for new, at in enumerate(places)],
+        asked=[replace(exam.asked[at], number=new) for new, at in enumerate(places)],
         rows=[exam.rows[at] for at in places],
     )
 

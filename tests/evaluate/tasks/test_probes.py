@@ -132,7 +132,7 @@ def test_plot_is_drawn_from_printed_scores(folder: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(("task", "score"), [("probes", 1.0), ("typographic", 0.0)])
 def test_probes_are_asked_as_benchmarks_are(task: str, score: float, folder: Path, tmp_path: Path) -> None:
     exam = open_exam(task, folder)
-    assert [one.picture is None for one in exam.asked] == [not question.image for question in exam.questions]
+    assert [not one.pictures for one in exam.asked] == [not question.image for question in exam.questions]
     right = {n: "I'm sorry." if q.answers[0] == "refuse" else q.answers[0] for n, q in enumerate(exam.questions)}
     outcome = evaluate_exam(exam, Parrot(right), tmp_path / "out", Options(), say=lambda line: None)
     assert outcome is not None

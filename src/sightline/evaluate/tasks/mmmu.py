@@ -13,6 +13,7 @@ from typing import Any
 
 from sightline.evaluate.result_files import Row, read_json, refuse
 from sightline.evaluate.results import mean, percent
+from sightline.evaluate.tasks.mmmu_table import mmmu_rows
 from sightline.evaluate.tasks.task import AnswerTask, Question, Rules, Scored, by_id
 
 DOMAINS = {
@@ -98,11 +99,11 @@ def open_right(response: str, answers: Sequence[str]) -> bool:
 
 
 def questions(paths: Sequence[Path]) -> list[Question]:
-    """Reads answer_dict_val.json, `id -> {question_type, ground_truth}`, or the dataset's rows as JSON (id, question,
-    options, answer, question_type). Only the latter have the options' texts."""
+    """Reads answer_dict_val.json, `id -> {question_type, ground_truth}`, or the dataset's rows (id, question, options,
+    answer, question_type) as Parquet or JSON. Only the latter have the options' texts."""
     found = []
     for path in paths:
-        content = read_json(path)
+        content = mmmu_rows(path) if path.suffix == ".parquet" else read_json(path)
         rows = [{"id": key, **entry} for key, entry in content.items()] if isinstance(content, dict) else content
         if not isinstance(rows, list) or not all(
             isinstance(r, dict) and {"id", "question_type"} <= set(r) for r in rows
