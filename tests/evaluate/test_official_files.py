@@ -53,7 +53,7 @@ def test_several_files_belong_together_where_the_benchmark_has_several(tmp_path:
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no q_val\.json in it or below"):
         folder(tmp_path, "other.json").find(QUESTIONS)
-    with pytest.raises(DataError, match=r"none: no such folder"):
+    with pytest.raises(DataError, match=r"--data .*none: no such folder"):
         Folder(tmp_path / "none")
 
 

@@ -137,7 +137,7 @@ def spoil(folder: Path) -> None:
         ({"tasks": ["pope"]}, remove("COCO_val2014_000000000001.jpg"), "1 of the pictures are not in it or below"),
         ({"tasks": ["short-answers"]}, remove("questions.jsonl"), "no questions.jsonl in it or below"),
         ({"tasks": ["short-answers"]}, spoil, "1.png"),
-        ({"data": "nowhere"}, None, "benchmarks: nowhere: no such folder"),
+        ({"data": "nowhere"}, None, "benchmarks.data: nowhere: no such folder"),
         ({"tasks": ["llava-bench"]}, None, "benchmarks.tasks: llava-bench has no figure: its server or a judge"),
         ({"tasks": ["pope", "pope"]}, None, "benchmarks: pope is named twice"),
         ({"tasks": []}, None, "benchmarks.tasks: found []"),

@@ -55,7 +55,7 @@ class Folder:
             DataError: there is no such folder.
         """
         if not root.is_dir():
-            raise DataError(f"{root}: no such folder; give the one with the official files (data)", reason="no_data")
+            raise DataError(f"--data {root}: no such folder; give the one with the official files", reason="no_data")
         self.root = root
         self._paths: dict[str, list[PurePosixPath]] = {}
         for place, folders, names in os.walk(root, followlinks=True):

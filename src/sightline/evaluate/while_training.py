@@ -110,6 +110,10 @@ def open_benchmarks(spec: BenchmarksSpec) -> OpenBenchmarks:
     Raises:
         DataError: there is no such task, it has no figure, or files or pictures are missing or not what they should be.
     """
+    if not Path(spec.data).is_dir():
+        raise DataError(
+            f"benchmarks.data: {spec.data}: no such folder; give the one with the official files", reason="no_data"
+        )
     exams = []
     for name in spec.tasks:
         try:
