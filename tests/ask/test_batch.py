@@ -263,3 +263,14 @@ def test_files_of_somebody_else_stay_and_missing_pictures_are_counted(tmp_path: 
         assert Count("judge", "dead", "image_missing", 1) in ledger.counts()
         with pytest.raises(ConfigError, match="nothing: cannot be read"):
             read_batch([tmp_path / "nothing"], [], ledger=ledger, judge=content)
+
+
+def test_results_without_a_line_are_refused_and_an_empty_error_file_beside_others_is_not(tmp_path: Path) -> None:
+    asked = questions(1)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        (request,) = requests_of(write_batch(asked, tmp_path, ledger=ledger))
+        empty = save(tmp_path / "errors", [])
+        with pytest.raises(ConfigError, match="errors: found no line, expected the results of a batch"):
+            read_batch([empty], asked, ledger=ledger, judge=content)
+        whole = save(tmp_path / "output", [result(request)])
+        assert read_batch([empty, whole], asked, ledger=ledger, judge=content).judged == {"accepted": 1}

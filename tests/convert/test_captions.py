@@ -142,3 +142,9 @@ def test_a_table_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "Train_GCC-training.tsv"
     path.write_bytes(b"a\thttp://x\ncaf\xe9\thttp://y\n")
     assert refused("cc3m", path).startswith(f"{path}:2: found bytes that are not UTF-8")
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "Train_GCC-training.tsv"
+    path.write_text("")
+    assert refused("cc3m", path) == f"no sample is left: nothing is in {path}; nothing was written"

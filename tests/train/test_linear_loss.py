@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sightline.train import linear_loss
 from sightline.train.linear_loss import linear_cross_entropy
@@ -53,6 +56,34 @@ def test_what_needs_no_gradient_gets_none() -> None:
     assert head.grad is not None
     with torch.no_grad():
         assert not linear_cross_entropy(states, head, None, targets).requires_grad
+
+
+class Matrices(TorchDispatchMode):
+    """Holds the storage of every tensor of so many numbers that is made or seen; the tensors may go."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.held: list[torch.UntypedStorage] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if isinstance(output, Tensor) and output.numel() == self.numbers:
+            self.held.append(output.untyped_storage())
+        return output
+
+    def storages(self) -> set[int]:
+        return {storage.data_ptr() for storage in self.held}
+
+
+def test_a_head_that_trains_costs_its_gradient_and_no_second_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_loss, "LOGITS_AT_ONCE", 5 * WORDS)
+    states, weight, _, targets = given(bias=False)
+    head = weight.float().requires_grad_()
+    with Matrices(head.numel()) as matrices:
+        linear_cross_entropy(states.float().requires_grad_(), head, None, targets).backward()
+    assert head.grad is not None
+    assert matrices.storages() == {head.data_ptr(), head.grad.data_ptr()}
 
 
 def test_no_position_is_a_loss_of_zero() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -29,6 +30,8 @@ from sightline.train.loop import Stopped, train, validate
 from sightline.train.run import Run
 from tests.train.small_run import STEPS, align_recipe, instruct_recipe, prepared, result_hashes, trained
 
+WATCHED = int(os.environ.get("SIGHTLINE_STEPS", "30"))
+"""Steps over which memory is watched."""
 LORA = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.3}}
 
 
@@ -37,17 +40,23 @@ class Crash(BaseException):
 
 
 @contextmanager
-def after_step(number: int, action: Any) -> Iterator[None]:
-    """Inside, `action` is called when step `number` is done and written to the log, and not yet saved."""
+def every_step(action: Any) -> Iterator[None]:
+    """Inside, `action` is called with each step's number when it is done and written to the log, and not yet saved."""
     original = RunLog.step
 
     def step(self: RunLog, row: Any, *, write: bool) -> None:
         original(self, row, write=write)
-        if row["step"] == number:
-            action()
+        action(row["step"])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunLog, "step", step)
+        yield
+
+
+@contextmanager
+def after_step(number: int, action: Any) -> Iterator[None]:
+    """`every_step`, for one of them."""
+    with every_step(lambda done: action() if done == number else None):
         yield
 
 
@@ -258,6 +267,25 @@ def test_rows_packed_or_padded_of_any_size_give_the_same_losses(world: Path, ali
         for number, cut in enumerate(cuts)
     ]
     assert all(curve == pytest.approx(curves[0], rel=1e-4) for curve in curves)
+
+
+def test_memory_is_flat_over_the_steps(world: Path, aligned: Path, tmp_path: Path) -> None:
+    """No tensor outlives its step: the fewest alive in the last third are no more than in the first (after AdamW's)."""
+    found: list[tuple[int, int]] = []
+    run = prepared(instruct_recipe(world, tmp_path / "run", start=aligned, train={"steps": WATCHED, "save_every": 9}))
+    with every_step(lambda done: found.append(alive())):
+        train(run, quiet=True)
+    run.release()
+    assert len(found) == WATCHED
+    for values in zip(*found, strict=True):
+        assert min(values[-WATCHED // 3 :]) <= min(values[1 : WATCHED // 3])
+
+
+def alive() -> tuple[int, int]:
+    """How many tensors there are in the process, and the bytes of their storages."""
+    tensors: list[Any] = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return len(tensors), sum(storages.values())
 
 
 def test_the_log_tells_how_long_data_was_waited_for(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sightline.recipe import Recipe
+from sightline.train import linear_loss
 from sightline.train.flops import Shown, step_flops
 from sightline.train.simulate import Rates, Row, RowCost, fake_model, simulate_row
 from tests.train.small_run import instruct_recipe
@@ -55,6 +56,18 @@ def test_gradients_of_an_earlier_row_are_held(world: Path) -> None:
         gradients = 4 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert first.peak >= gradients
     assert second.peak >= gradients + second.activations
+
+
+@pytest.mark.parametrize("train", [STAGE_1, {**STAGE_2, "lora": {"rank": 4, "dropout": 0.0}}])
+def test_a_larger_vocabulary_adds_next_to_nothing_to_what_a_row_holds(
+    world: Path, train: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_loss, "LOGITS_AT_ONCE", 2**12)  # in the proportion that 2**24 is to a large model
+    peaks = []
+    for vocabulary in (1024, 4096):
+        with fake_model(recipe(world, **train), dtype=torch.float32, vocabulary=vocabulary) as model:
+            peaks.append(simulate_row(model, ROW, dtype=torch.float32, rates=RATES).peak)
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_half_precision_halves_what_is_kept_of_a_frozen_model(world: Path) -> None:

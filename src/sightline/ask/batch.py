@@ -240,7 +240,7 @@ def read_batch(
         questions: the same as were written.
 
     Raises:
-        ConfigError: a file cannot be read.
+        ConfigError: a file cannot be read, or there is nothing in any of them.
     """
     lines: Counter[str] = Counter()
     batches: set[str] = set()
@@ -249,6 +249,9 @@ def read_batch(
             lines[_take(line, ledger, batches)] += 1
             if number % _COMMIT_LINES == 0:
                 ledger.commit()
+    if not lines:
+        names = ", ".join(str(path) for path in results)
+        raise ConfigError(f"{names}: found no line, expected the results of a batch; download its output file again")
     ledger.commit()  # all replies are stored before the first is looked at
     missing = sum(_release_rest(ledger, name) for name in sorted(batches))
     judged: Counter[str] = Counter()

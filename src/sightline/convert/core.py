@@ -111,7 +111,7 @@ def write_samples(path: Path, streams: Iterable[tuple[Tally, Iterator[Item]]], s
                     file.write((before + line + ("\n" if lines else "")).encode())
                     written += 1
             if not written:
-                raise _nothing(tallies)
+                raise _nothing(tallies, sources)
             file.write(b"" if lines else b"\n]\n")
             taken = next((used for source in sources for used in source.used if _same(used, path)), None)
             if taken is not None:
@@ -161,9 +161,10 @@ def _drawn(read: Callable[[], Iterator[Item]], wanted: int, seed: str) -> Iterat
         yield item if chosen else LeftOut(reason="not_drawn", place=item.image or item.id, units=item.units)
 
 
-def _nothing(tallies: list[Tally]) -> DataError:
+def _nothing(tallies: list[Tally], sources: Iterable[Source]) -> DataError:
     found = sum((tally.left_out for tally in tallies), Counter[str]())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in found.most_common()) or "the files are empty"
+    empty = f"nothing is in {', '.join(str(path) for source in sources for path in source.used)}"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in found.most_common()) or empty
     first = next((place for tally in tallies for place in tally.first.values()), "")
     return DataError(f"no sample is left: {reasons}{first and f', first {first}'}; nothing was written", reason="empty")
 

@@ -48,35 +48,53 @@ class _Sum(torch.autograd.Function):
         with torch.autocast(states.device.type, enabled=False):
             for start in range(0, len(states), size):
                 piece, wanted = states[start : start + size].to(dtype), targets[start : start + size, None]
-                logits = (piece @ table.T).float()
-                if bias is not None:
-                    logits += bias
-                chances = logits.log_softmax(-1)
+                chances = _log_chances(piece, table, bias)
                 total -= chances.gather(1, wanted).sum()
-                if not any(ctx.needs_input_grad):
-                    continue
-                error = chances.exp_()
-                error.scatter_add_(1, wanted, error.new_full(wanted.shape, -1.0))
-                if of_bias is not None:
-                    of_bias += error.sum(0)
-                error = error.to(dtype)
-                if of_states is not None:
-                    of_states[start : start + size] = error @ table
-                if of_weight is not None:
-                    of_weight += error.T @ piece
-        ctx.save_for_backward(of_states, of_weight, of_bias)
+                if any(ctx.needs_input_grad):
+                    error = chances.exp_()
+                    error.scatter_add_(1, wanted, error.new_full(wanted.shape, -1.0))
+                    if of_bias is not None:
+                        of_bias += error.sum(0)
+                    error = error.to(dtype)
+                    if of_states is not None:
+                        of_states[start : start + size] = error @ table
+                    if of_weight is not None:
+                        _add_product(of_weight, error.T, piece)
+                    del error
+                del chances  # before the next piece's logits are made
+        ctx.found = of_states, of_weight, of_bias
         ctx.types = weight.dtype, None if bias is None else bias.dtype
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (factor,) = gradients
-        of_states, of_weight, of_bias = ctx.saved_tensors
+        assert ctx.found is not None, "a second backward pass: the gradients of the first were handed out"
+        of_states, of_weight, of_bias = ctx.found
+        ctx.found = None  # nobody else holds them: they become `.grad` without a copy
         weight_type, bias_type = ctx.types
         return (
-            None if of_states is None else of_states * factor.to(of_states.dtype),
-            None if of_weight is None else (of_weight * factor).to(weight_type),
-            None if of_bias is None else (of_bias * factor).to(bias_type),
+            None if of_states is None else of_states.mul_(factor),
+            None if of_weight is None else of_weight.mul_(factor).to(weight_type),
+            None if of_bias is None else of_bias.mul_(factor).to(bias_type),
             None,
             None,
         )
+
+
+def _log_chances(piece: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
+    """float32[n, V]: log softmax of a piece's logits, which are gone when this returns."""
+    logits = (piece @ table.T).float()
+    if bias is not None:
+        logits += bias
+    return logits.log_softmax(-1)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """`total` += `left` @ `right`, without a second matrix as large: V x D is gigabytes at 7B."""
+    if left.dtype == total.dtype:
+        torch.addmm(total, left, right, out=total)
+        return
+    rows = max(1, LOGITS_AT_ONCE // total.shape[1])
+    for part, factor in zip(total.split(rows), left.split(rows), strict=True):
+        part += factor @ right
