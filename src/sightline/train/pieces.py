@@ -52,7 +52,7 @@ def gathered(tensors: Mapping[str, Tensor], *, first: bool) -> Iterator[tuple[st
     """
     for name, tensor in tensors.items():
         if isinstance(tensor, DTensor):
-            yield name, tensor.detach().full_tensor().cpu()
+            yield name, tensor.full_tensor().detach().cpu()
         elif first:
             yield name, tensor.detach().cpu()
 

@@ -35,7 +35,11 @@ def decoder_layers(language: Any) -> list[nn.Module]:
     lists = [module for module in decoder(language).modules() if isinstance(module, nn.ModuleList) and len(module)]
     if not lists:
         raise ConfigError(f"train.shard: {type(language).__name__} has no list of layers; remove train.shard")
-    return list(max(lists, key=lambda found: sum(parameter.numel() for parameter in found.parameters())))
+    return list(max(lists, key=_size))
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def matrices(layer: nn.Module) -> list[nn.Parameter]:
