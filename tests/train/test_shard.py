@@ -21,6 +21,7 @@ from sightline.config import dump_recipe, parse_recipe
 from sightline.data.batch import Batch
 from sightline.errors import ConfigError
 from sightline.recipe import Recipe
+from sightline.train import run as run_module
 from sightline.train.ranks import ALONE
 from sightline.train.shard import decoder_layers, passes
 from tests.fakes import tiny_language, tiny_model
@@ -32,6 +33,7 @@ from tests.train.test_step import batches_of
 ROOT = Path(__file__).parents[2]
 LAYERS = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48)
 """Numbers in the matrices of the small language model's two layers."""
+CPU = torch.device("cpu")
 SAVED = {"save_every": 4, "keep": 9}
 SHARD = {"shard": True}
 LORA = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.0}}
@@ -49,12 +51,13 @@ def recipe_of(kind: str, world: Path, output: Path, **train: Any) -> Recipe:
         "lora": {**LORA, "gradient_checkpointing": True},
         "padded": {"packing": False, "micro_batch": 1, "gradient_checkpointing": True},
         "bf16": {"precision": "bf16"},
+        "bf16_lora": {"precision": "bf16", **LORA},
     }
     given = {"row_length": 64, **changes[kind], **train}
     return instruct_recipe(world, output, start=None, train=given, validation=[source] if kind == "full" else [])
 
 
-KINDS = ("stage_1", "full", "lora", "padded", "bf16")
+KINDS = ("stage_1", "full", "lora", "padded", "bf16", "bf16_lora")
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +134,16 @@ def test_three_processes_train_what_one_does(ones: dict[str, Path], threes: Path
     assert norms(threes / kind) == pytest.approx(norms(ones[kind]), rel=1e-3)
 
 
-def test_in_bf16_losses_are_those_of_one_process_within_its_rounding(ones: dict[str, Path], twos: Path) -> None:
-    paths = ones["bf16"], twos / "bf16", ones["full"]
+@pytest.mark.parametrize("kind", ["bf16", "bf16_lora"])
+def test_in_bf16_a_run_is_that_of_one_process_within_rounding(ones: dict[str, Path], twos: Path, kind: str) -> None:
+    paths = ones[kind], twos / kind, ones["full"]
     one, two, exact = ([row["loss"] for row in rows(path) if "loss" in row] for path in paths)
     assert two == pytest.approx(one, rel=2e-3)
     assert two != pytest.approx(exact, rel=1e-5)
+    mine, theirs = (load_file(path / "model.safetensors") for path in paths[:2])
+    assert {name: tensor.dtype for name, tensor in mine.items()} == {
+        name: tensor.dtype for name, tensor in theirs.items()
+    }
 
 
 def test_each_process_holds_its_share_of_the_layers_alone(twos: Path, threes: Path) -> None:
@@ -236,6 +244,16 @@ def test_the_layers_are_the_heaviest_list_of_modules() -> None:
 def test_without_cut_layers_there_are_no_idle_passes() -> None:
     batches: list[Batch] = batches_of(4, size=2)
     assert list(passes(batches, tiny_model(), ALONE)) == batches
+
+
+def test_a_model_that_cannot_take_packed_rows_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "use_packed_attention", lambda language: "an attention of its own")
+    said: list[str] = []
+    assert not run_module._pack(tiny_model(), device=CPU, dtype=torch.float32, say=said.append)
+    assert "batches are padded" in said[0]
+    monkeypatch.setattr(run_module, "any_cut", lambda model: True)
+    with pytest.raises(ConfigError, match=r"train.shard: .*\(an attention of its own\); set train.packing: false"):
+        run_module._pack(tiny_model(), device=CPU, dtype=torch.float32, say=said.append)
 
 
 def test_four_bits_cannot_be_cut(world: Path) -> None:

@@ -261,7 +261,7 @@ def _pack(model: VisionLanguageModel, *, device: torch.device, dtype: torch.dtyp
         fault = use_packed_attention(model.language)
     if fault is not None and any_cut(model):  # the attempt may have left the layers gathered
         raise ConfigError(
-            f"train.shard: this language model cannot take packed rows ({fault}): add train.packing: false"
+            f"train.shard: this language model cannot take packed rows ({fault}); set train.packing: false"
         )
     if fault is not None:
         say(f"this language model cannot take packed rows ({fault}): batches are padded, as with train.packing=false")
