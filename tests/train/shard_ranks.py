@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ from sightline.train.ranks import ALONE, Ranks, join
 from sightline.train.shard import decoder_layers, matrices, shard_layers
 from sightline.train.step import StepResult, take_step
 from tests.fakes import tiny_model
+from tests.train.conftest import _without_plot
 from tests.train.small_run import prepared
 from tests.train.test_step import batches_of
 
@@ -37,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 def main(folder: Path) -> None:
-    loop.plot_run = lambda rows, path, *, title: path.write_bytes(b"")  # type: ignore[assignment]
+    _without_plot(pytest.MonkeyPatch())
     ranks = join()
     facts: dict[str, Any] = {"steps": uneven_steps(ranks)}
     for path in sorted(folder.glob("*.yaml")):
@@ -52,15 +54,15 @@ def main(folder: Path) -> None:
 @contextmanager
 def full_once() -> Iterator[None]:
     """In the block the first file of a state finds no room, in the middle of it."""
-    real = state.stream_file
+    with pytest.MonkeyPatch.context() as patch:
 
-    def full(path: Path, planned: Mapping[str, Tensor], content: Iterator[tuple[str, Tensor]]) -> None:
-        state.stream_file = real
-        next(content)
-        raise OSError(28, "No space left on device")
+        def full(path: Path, planned: Mapping[str, Tensor], content: Iterator[tuple[str, Tensor]]) -> None:
+            patch.undo()
+            next(content)
+            raise OSError(28, "No space left on device")
 
-    state.stream_file = full
-    yield
+        patch.setattr(state, "stream_file", full)
+        yield
 
 
 def held(language: Any, optimizer: torch.optim.Optimizer) -> dict[str, int]:

@@ -35,7 +35,8 @@ def decoder_layers(language: Any) -> list[nn.Module]:
     lists = [module for module in decoder(language).modules() if isinstance(module, nn.ModuleList) and len(module)]
     if not lists:
         raise ConfigError(f"train.shard: {type(language).__name__} has no list of layers; remove train.shard")
-    return list(max(lists, key=_size))
+    heaviest: nn.ModuleList = max(lists, key=_size)
+    return list(heaviest)
 
 
 def _size(module: nn.Module) -> int:
