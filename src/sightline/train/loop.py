@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from sightline.data.batch import Batch
 from sightline.data.loader import Refusal, Step, steps
-from sightline.errors import DataError, StorageError, TrainingError
+from sightline.errors import ConfigError, DataError, StorageError, TrainingError
 from sightline.train.benchmarks import Benchmarks, ask_due
 from sightline.train.device import autocast
 from sightline.train.devices import peak_flops
@@ -28,8 +28,10 @@ from sightline.train.log import LOG_FILE, Log, NoLog, RunLog, read_log
 from sightline.train.loss import loss_sum
 from sightline.train.optim import rate_at, set_rates
 from sightline.train.parts import set_modes
+from sightline.train.pieces import any_cut
 from sightline.train.plot import plot_run
-from sightline.train.run import Run, finish, is_finished
+from sightline.train.run import Run, finish, is_finished, whole_model
+from sightline.train.shard import idle_loss, passes
 from sightline.train.state import save_state
 from sightline.train.step import StepResult, take_step
 
@@ -61,7 +63,7 @@ def train(run: Run, *, quiet: bool = False, benchmarks: Benchmarks | None = None
         return run.directory
     assert (benchmarks is None) == (run.recipe.benchmarks is None)
     if benchmarks is not None:
-        benchmarks.check(run.model, run.processor)
+        _check_benchmarks(run, benchmarks)
     settings, ranks = run.recipe.train, run.ranks
     log = _open_log(run, quiet=quiet)
     source = steps(
@@ -93,10 +95,17 @@ def train(run: Run, *, quiet: bool = False, benchmarks: Benchmarks | None = None
                 _save(run, log, last_chance=bool(told) or done == run.total)
             if told and (done < run.total or not asked):
                 raise _stopped(run, log, told)
-    with ranks.first_goes_ahead():
-        if ranks.first:
-            _finish(run)
+    _finish(run)
     return run.directory
+
+
+def _check_benchmarks(run: Run, benchmarks: Benchmarks) -> None:
+    if any_cut(run.model):  # one process alone cannot answer
+        raise ConfigError(
+            "benchmarks: cannot be asked while several processes share the layers (train.shard); remove one of the two "
+            "keys, or evaluate the finished checkpoint"
+        )
+    benchmarks.check(run.model, run.processor)
 
 
 def _stopped(run: Run, log: Log, told: int) -> Stopped:
@@ -113,8 +122,11 @@ def _open_log(run: Run, *, quiet: bool) -> Log:
 
 def _finish(run: Run) -> None:
     try:
-        plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
-        finish(run)
+        model = whole_model(run)
+        with run.ranks.first_goes_ahead():
+            if model is not None:
+                plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
+                finish(run, model)
     except (OSError, SafetensorError) as error:
         raise StorageError(
             f"{run.directory}: the trained model could not be written: {error}; "
@@ -198,8 +210,9 @@ def _save(run: Run, log: Log, *, last_chance: bool) -> None:
     """
     failure: Exception | None = None
     try:
-        if run.ranks.first:
-            save_state(run.states, run.state, model=run.model, optimizer=run.optimizer, keep=run.recipe.train.keep)
+        save_state(
+            run.states, run.state, model=run.model, optimizer=run.optimizer, keep=run.recipe.train.keep, ranks=run.ranks
+        )
     except (OSError, SafetensorError) as error:
         failure = error
     if not run.ranks.largest(int(failure is not None)):
@@ -234,10 +247,12 @@ def validate(run: Run) -> float:
     """The mean loss over the trained tokens of the validation samples, in nats."""
     run.model.eval()
     total, count = 0.0, 0.0
-    for batch in run.validation_batches():
+    for batch in passes(run.validation_batches(), run.model, run.ranks):
         with autocast(run.device, run.dtype):
-            total += loss_sum(run.model, batch.to(run.device)).item()
-        count += batch.trained_tokens
+            loss = idle_loss(run.model) if batch is None else loss_sum(run.model, batch.to(run.device))
+        if batch is not None:
+            total += loss.item()
+            count += batch.trained_tokens
     total, count = run.ranks.totals(total, count)
     return total / max(count, 1)
 
