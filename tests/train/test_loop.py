@@ -270,15 +270,19 @@ def test_rows_packed_or_padded_of_any_size_give_the_same_losses(world: Path, ali
 
 
 def test_memory_is_flat_over_the_steps(world: Path, aligned: Path, tmp_path: Path) -> None:
-    """No tensor outlives its step: the fewest alive in the last third are no more than in the first (after AdamW's)."""
+    """No tensor outlives its step: the fewest alive in the last third are no more than in the first (after AdamW's).
+
+    Their bytes are those of the batch at hand as well, which differ a little.
+    """
     found: list[tuple[int, int]] = []
     run = prepared(instruct_recipe(world, tmp_path / "run", start=aligned, train={"steps": WATCHED, "save_every": 9}))
     with every_step(lambda done: found.append(alive())):
         train(run, quiet=True)
     run.release()
     assert len(found) == WATCHED
-    for values in zip(*found, strict=True):
-        assert min(values[-WATCHED // 3 :]) <= min(values[1 : WATCHED // 3])
+    counts, sizes = zip(*found, strict=True)
+    assert min(counts[-WATCHED // 3 :]) <= min(counts[1 : WATCHED // 3])
+    assert min(sizes[-WATCHED // 3 :]) <= 1.02 * min(sizes[1 : WATCHED // 3])
 
 
 def alive() -> tuple[int, int]:
