@@ -2,14 +2,16 @@
 
     torchrun -m tests.train.shard_ranks FOLDER
 
-Trains every recipe `FOLDER/*.yaml`, that of `full_disk` with a disk that is full once, and takes `uneven_steps`. Each
-rank writes `facts-RANK.json` there.
+Trains every recipe `FOLDER/*.yaml`, that of `full_disk` with a disk that is full once, that of `stopped` up to a
+signal, and takes `uneven_steps`. Each rank writes `facts-RANK.json` there.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -44,9 +46,13 @@ def main(folder: Path) -> None:
     facts: dict[str, Any] = {"steps": uneven_steps(ranks)}
     for path in sorted(folder.glob("*.yaml")):
         run = prepared(load_recipe(path))
-        with full_once() if path.stem == "full_disk" and ranks.first else nullcontext():
-            loop.train(run, quiet=True)
-        facts[path.stem] = held(run.model.language, run.optimizer)
+        trouble = {("full_disk", 0): full_once, ("stopped", 1): stop_at_5}.get((path.stem, ranks.rank), nullcontext)
+        try:
+            with trouble():
+                loop.train(run, quiet=True)
+            facts[path.stem] = held(run.model.language, run.optimizer)
+        except loop.Stopped as stopped:
+            facts[path.stem] = {"exit": stopped.code, "step": run.state.step}
         run.release()
     (folder / f"facts-{ranks.rank}.json").write_text(json.dumps(facts))
 
@@ -62,6 +68,23 @@ def full_once() -> Iterator[None]:
             raise OSError(28, "No space left on device")
 
         patch.setattr(state, "stream_file", full)
+        yield
+
+
+@contextmanager
+def stop_at_5() -> Iterator[None]:
+    """In the block this process alone is sent a signal in the fifth step."""
+    real, steps = loop.take_step, 0
+
+    def take(*arguments: Any, **others: Any) -> StepResult:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "take_step", take)
         yield
 
 

@@ -98,9 +98,9 @@ def idle_loss(model: VisionLanguageModel) -> Tensor:
     """0, with gradients of 0, by way of all layers: this rank's part in a pass of the others."""
     language = model.language
     embeddings = language.get_input_embeddings().weight[None, :1].detach()
-    place = torch.zeros(1, 1, dtype=torch.int64, device=embeddings.device)
-    rows: dict[str, Any] = {"attention_mask": torch.ones_like(place)}
+    position = torch.zeros(1, 1, dtype=torch.int64, device=embeddings.device)
+    rows: dict[str, Any] = {"attention_mask": torch.ones_like(position)}
     if language.config._attn_implementation == NAME:
-        rows = {"position_ids": place, **packing_arguments([1])}
+        rows = {"position_ids": position, **packing_arguments([1])}
     states: Tensor = decoder(language)(inputs_embeds=embeddings, use_cache=False, **rows).last_hidden_state
     return (states * 0).sum()
