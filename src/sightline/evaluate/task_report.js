@@ -34,7 +34,8 @@ function draw(card) {
   body.append(make("p", "question", card.question));
   if (card.options.length) {
     const list = make("ol", "options");
-    card.options.forEach((option, at) => list.append(make("li", "", String.fromCharCode(65 + at) + ". " + option)));
+    const lettered = card.right.every(([text]) => /^[A-Z]$/.test(text)); // otherwise the question gave no letters
+    card.options.forEach((option, at) => list.append(make("li", "", (lettered ? String.fromCharCode(65 + at) + ". " : "") + option)));
     body.append(list);
   }
   const answers = make("dl");

@@ -107,7 +107,9 @@ def groupings(questions: Sequence[Question]) -> dict[str, list[str]]:
     kinds = {"category": [question.group for question in questions]}
     for name in ("answer_type", "semantic", "l2-category", "category", "data_type"):
         if any(question.more.get(name) for question in questions):
-            kinds["semantic type" if name == "semantic" else name.replace("_", " ")] = [str(question.more.get(name) or "") for question in questions]
+            kinds["semantic type" if name == "semantic" else name.replace("_", " ")] = [
+                str(question.more.get(name) or "") for question in questions
+            ]
     if all(len(question.answers) == 1 for question in questions):
         right = [question.answers[0] for question in questions]
         if len(set(right)) <= FEW_ANSWERS:
