@@ -56,12 +56,6 @@ def test_the_page_shows_the_score_and_that_without_the_pictures(tmp_path: Path) 
     assert page.count('class="range"') == 2, "one bar a category"
 
 
-def test_a_figure_is_named_in_words(tmp_path: Path) -> None:
-    page = page_of(run("pope", tmp_path, dict.fromkeys(range(6), "yes")))
-    assert "mean f1" in page
-    assert "mean_f1" not in page.partition("<details>")[0]
-
-
 class Elements(HTMLParser):
     """What a browser would make of a page."""
 

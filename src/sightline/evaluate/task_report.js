@@ -42,7 +42,7 @@ function draw(card) {
   answers.append(make("dt", "", "says"), make("dd", "said", card.said || "(nothing)"));
   if (card.right.length) {
     const texts = card.right.map(([text, count]) => (count > 1 ? text + " ×" + count : text));
-    answers.append(make("dt", "", "expected"), make("dd", "", texts.join(", ")));
+    answers.append(make("dt", "", "expected"), make("dd", "", texts.join(texts.some((text) => text.includes(", ")) ? "\n" : ", ")));
   }
   if (card.blind !== null) {
     const mark = card.blindValue === null ? "" : " (" + label(card.blindValue) + ")";

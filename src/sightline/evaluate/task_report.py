@@ -73,7 +73,6 @@ def write_report(outcome: Outcome) -> Path:
         score=score,
         official=official,
         blind_score=blind_score,
-        metric=result.metric.replace("_", " ") if result else None,
         whole=interval(list(values.values())) if values else None,
         blind_whole=interval(list(blind.values())) if blind else None,
         unit=all(0 <= value <= 1 for value in values.values()),
