@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from sightline.cli.common import JsonFlag, QuantizeOption, budget_of, say
 from sightline.errors import ConfigError, SightlineError
 
 if TYPE_CHECKING:
+    from sightline.evaluate.evaluation import Outcome
     from sightline.evaluate.runner import Checkpoint
 
 
@@ -48,7 +50,6 @@ def evaluate(
         raise SightlineError("no task named: give one or more, such as pope gqa; sightline score lists them")
     from sightline.evaluate.evaluation import Options, evaluate_exam
     from sightline.evaluate.exam import open_exam
-    from sightline.evaluate.results import table
     from sightline.evaluate.runner import Answerer, Remote, Shard
     from sightline.evaluate.server_answers import LEDGER, Server
 
@@ -69,6 +70,13 @@ def evaluate(
         answerer = _checkpoint(checkpoint, batch=batch, precision=precision, quantize=quantize)
         folder = out or _folder(answerer.name)
     found = {exam.task: evaluate_exam(exam, answerer, folder / exam.task, options, say=say) for exam in exams}
+    _tell(found, shard, as_json=as_json)
+
+
+def _tell(found: Mapping[str, Outcome | None], shard: str, *, as_json: bool) -> None:
+    """Tables, or one JSON object, on stdout; notes and reports on stderr."""
+    from sightline.evaluate.results import table
+
     for task, outcome in found.items():
         if outcome is None:
             say(f"{task}: shard {shard} is done, others are not")
