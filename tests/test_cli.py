@@ -135,6 +135,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(
             "evaluate short-answers --model http://x --data good", "expected openai:URL", id="no address of a server"
         ),
+        pytest.param("evaluate run short-answers --data good --budget 5", "for a server", id="budget of a checkpoint"),
         pytest.param("compare empty", "no */score.json in it", id="no run to compare"),
         pytest.param("parts visoin --output new", 'did you mean "vision"', id="part typo"),
     ],

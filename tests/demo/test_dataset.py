@@ -13,6 +13,7 @@ from sightline.data.parsing import read_samples
 from sightline.data.sample import ImageRef, Sample
 from sightline.demo.coco import file_name, read_captions, read_scenes
 from sightline.demo.dataset import TEST_START, Counts, instruction_sample, questions, write_data
+from sightline.demo.story import objects_named
 from sightline.demo.teacher import ASKERS, SHORT_ANSWER
 from sightline.demo.world import UNSEEN_PAIRS, Scene, draw_scene
 from sightline.evaluate.blind import swapped
@@ -107,7 +108,7 @@ def test_align_teaches_the_caption_that_names_everything(folder: Path) -> None:
         assert caption == captions[scene.index][0]
 
 
-def test_instruct_has_all_three_kinds_with_true_answers() -> None:
+def test_instruct_has_all_kinds_with_true_answers() -> None:
     kinds: Counter[str] = Counter()
     turns: Counter[int] = Counter()
     for index in range(150):
@@ -120,7 +121,11 @@ def test_instruct_has_all_three_kinds_with_true_answers() -> None:
         if kind == "conversation":
             turns[len(sample["conversations"]) // 2] += 1
             _check_conversation(scene, sample["conversations"])
-    assert set(kinds) == {"conversation", "detail", "reasoning"}
+        elif kind == "caption":
+            asked, given = sample["conversations"]
+            assert asked["value"] == "<image>\nProvide a one-sentence caption for the provided image."
+            assert objects_named([scene], {sample["image"]: given["value"]}) == 1
+    assert set(kinds) == {"conversation", "detail", "reasoning", "caption"}
     assert max(turns) >= 5
     assert instruction_sample(draw_scene(3, seed=1)) == instruction_sample(draw_scene(3, seed=1))
 

@@ -22,6 +22,7 @@ from sightline.demo import report, story
 from sightline.demo.coco import file_name
 from sightline.demo.corpus import SPELT_FROM, map_words, write_document
 from sightline.demo.dataset import Counts
+from sightline.demo.official import TASKS
 from sightline.demo.paint import paint
 from sightline.demo.pretrain_language import answer_loss, collate, tokenize
 from sightline.demo.story import Clock, objects_named, pair_scores, run_demo
@@ -32,13 +33,14 @@ from sightline.infer import load
 from sightline.infer.chat import ChatSession
 from sightline.model.build import build_language, build_vision
 from sightline.train.assemble import assemble_processor
+from tests.command_line import sightline
 from tests.data.conversations import turns_of
 from tests.demo.scenes import scene_of, scenes, thing
 from tests.fakes import language_config, vision_config
 from tests.tiny_checkpoint import tiny_processor
 
 RECIPES = files("sightline.demo") / "recipes"
-SMALL = partial(Counts, validation=2, test_seen=6, test_unseen=3)
+SMALL = partial(Counts, validation=2, test_seen=6, test_unseen=3, benchmarks=2)
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -262,10 +264,13 @@ def test_the_demo_goes_the_whole_way_and_continues_where_it_stopped(stand_ins: N
     assert set(found["seconds"]) == {"data", "align", "instruct", "evaluate", "total"}
     assert found["parts"]["align"]["language"]["trained"] == 0 < found["parts"]["instruct"]["language"]["trained"]
     assert "blind" in lines[0]
-    assert str(output / "report.html") in lines[-1]
+    assert str(output / "report.html") in lines[-2]
     assert (output / "report.html").is_file()
     model, processor = load(output / "instruct")
     assert isinstance(ChatSession(model=model, processor=processor).ask("Hello!"), str)
+    command = lines[-1].partition(": sightline ")[2].split()
+    assert sightline(*command, "--limit", 2, "--max-new-tokens", 2) == 0, "the next step that it names can be taken"
+    assert {path.parent.name for path in (output / "evaluate").glob("*/report.html")} == set(TASKS)
 
     weights = (output / "instruct" / "model.safetensors").read_bytes()
     painted = (output / "data" / "counts.json").stat().st_mtime_ns

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.common import JsonFlag, QuantizeOption, say
-from sightline.errors import SightlineError
+from sightline.cli.common import JsonFlag, QuantizeOption, budget_of, say
+from sightline.errors import ConfigError, SightlineError
 
 if TYPE_CHECKING:
+    from sightline.evaluate.evaluation import Outcome
     from sightline.evaluate.runner import Checkpoint
 
 
@@ -35,6 +37,9 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="openai:URL: ask a server instead of a checkpoint.")] = None,
     served: Annotated[str | None, typer.Option(help="The model's name at that server.")] = None,
     key_variable: Annotated[str, typer.Option(help="Environment variable with its API key.")] = "OPENAI_API_KEY",
+    budget: Annotated[str | None, typer.Option(help="Money that is never exceeded; needs prices.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Tokens that are never exceeded.")] = None,
+    prices: Annotated[str | None, typer.Option(help="Of a million tokens of prompts and replies: 0.15,0.60")] = None,
     precision: Annotated[str, typer.Option(help="auto (bf16 on a GPU), bf16 or fp32.")] = "auto",
     quantize: QuantizeOption = None,
     as_json: JsonFlag = False,
@@ -45,9 +50,8 @@ def evaluate(
         raise SightlineError("no task named: give one or more, such as pope gqa; sightline score lists them")
     from sightline.evaluate.evaluation import Options, evaluate_exam
     from sightline.evaluate.exam import open_exam
-    from sightline.evaluate.results import table
     from sightline.evaluate.runner import Answerer, Remote, Shard
-    from sightline.evaluate.server_answers import Server
+    from sightline.evaluate.server_answers import LEDGER, Server
 
     options = Options(
         protocol=protocol, blind=blind, limit=limit, shard=Shard.parse(shard), max_new_tokens=max_new_tokens
@@ -55,12 +59,24 @@ def evaluate(
     exams = [open_exam(task, data, split=split) for task in tasks]
     answerer: Answerer
     if model is not None:
-        answerer = Remote(Server.of(model, model=served, key_variable=key_variable), say)
+        limits = budget_of(prices, budget, budget_tokens)
+        server = Server.of(model, model=served, key_variable=key_variable, budget=limits)
+        folder = out or _folder(server.model)
+        answerer = Remote(server, folder / LEDGER, say)
     else:
         assert checkpoint is not None
+        if (prices, budget, budget_tokens) != (None, None, None):
+            raise ConfigError("--prices, --budget, --budget-tokens: for a server (--model openai:URL); leave them away")
         answerer = _checkpoint(checkpoint, batch=batch, precision=precision, quantize=quantize)
-    folder = out or Path("runs/evaluate") / answerer.name.replace("/", "--")
+        folder = out or _folder(answerer.name)
     found = {exam.task: evaluate_exam(exam, answerer, folder / exam.task, options, say=say) for exam in exams}
+    _tell(found, shard, as_json=as_json)
+
+
+def _tell(found: Mapping[str, Outcome | None], shard: str, *, as_json: bool) -> None:
+    """Tables, or one JSON object, on stdout; notes and reports on stderr."""
+    from sightline.evaluate.results import table
+
     for task, outcome in found.items():
         if outcome is None:
             say(f"{task}: shard {shard} is done, others are not")
@@ -73,6 +89,11 @@ def evaluate(
             print(f"report: {outcome.folder / 'report.html'}", file=sys.stderr)
     if as_json:
         print(json.dumps({task: outcome and outcome.to_json() for task, outcome in found.items()}))
+
+
+def _folder(name: str) -> Path:
+    """Where a model's runs go, unless the user says otherwise."""
+    return Path("runs/evaluate") / name.replace("/", "--")
 
 
 def _checkpoint(path: Path, *, batch: int, precision: str, quantize: str | None) -> Checkpoint:

@@ -18,6 +18,7 @@ from typing import Any
 
 from sightline.demo.coco import file_name, read_captions, read_scenes, write_annotations
 from sightline.demo.corpus import SMALL_TALK, short_turns
+from sightline.demo.describe import captions
 from sightline.demo.paint import paint
 from sightline.demo.teacher import (
     ASKERS,
@@ -30,6 +31,7 @@ from sightline.demo.teacher import (
     reasoning,
 )
 from sightline.demo.world import UNSEEN_PAIRS, Scene, draw_scene
+from sightline.evaluate.prompts import CAPTION
 
 SEED = 1
 """The demo's pictures: other scenes than those of the encoder's and the language model's training."""
@@ -41,12 +43,14 @@ TEST_START = 1_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """Pictures: to train on, held out of the seen pairs of color and shape, held out with an unseen pair in each."""
+    """Pictures: to train on, held out of the seen pairs of color and shape, held out with an unseen pair in each; and
+    how many of the held-out ones the benchmarks' official files ask about."""
 
     train: int = 8000
     validation: int = 100
     test_seen: int = 700
     test_unseen: int = 300
+    benchmarks: int = 100
 
 
 def write_data(folder: Path, counts: Counts, *, processes: int) -> None:
@@ -98,9 +102,11 @@ def _caption_sample(scene: Scene, caption: str) -> dict[str, Any]:
 
 
 def instruction_sample(scene: Scene) -> dict[str, Any]:
-    """What is said about the scene: mostly a conversation, now and then a description or a chain of reasoning."""
+    """What is said about the scene: mostly a conversation, now and then a description, a chain of reasoning or, as
+    LLaVA-1.5's mixture asks for it, a caption."""
     rng = random.Random(f"instruct/{SEED}/{scene.index}")
-    kind = rng.choices(("short", "sentences", "detail", "reasoning"), weights=(72, 14, 7, 7))[0]
+    kinds = {"short": 70, "sentences": 13, "detail": 7, "reasoning": 7, "caption": 3}
+    kind = rng.choices(tuple(kinds), weights=tuple(kinds.values()))[0]
     if kind == "short":
         return _sample(scene, "conversation", short_turns(exchanges(scene, rng, count=9, types=TAUGHT)))
     if kind == "sentences":
@@ -108,6 +114,8 @@ def instruction_sample(scene: Scene) -> dict[str, Any]:
         return _sample(scene, "conversation", turns)
     if kind == "detail":
         return _sample(scene, kind, [(rng.choice(DETAIL_QUESTIONS), description(scene))])
+    if kind == "caption":
+        return _sample(scene, kind, [(CAPTION, captions(scene, rng)[0])])
     return _sample(scene, kind, [(rng.choice(REASONING_QUESTIONS), reasoning(scene))])
 
 

@@ -23,6 +23,7 @@ from sightline.config import load_recipe
 from sightline.data.processor import Processor
 from sightline.demo.coco import file_name, read_scenes
 from sightline.demo.dataset import Counts, write_data
+from sightline.demo.official import TASKS, write_official
 from sightline.demo.report import write_report
 from sightline.demo.world import COLORS, SHAPES, Scene
 from sightline.evaluate import answering
@@ -46,6 +47,8 @@ from sightline.train.run import prepare
 RECIPES = files("sightline.demo") / "recipes"
 CAPTIONED = 300
 """Held-out pictures that the aligned model describes."""
+BENCHMARKS = "benchmarks"
+"""Where the official files lie that a next command asks."""
 
 Say = Callable[[str], None]
 
@@ -81,7 +84,7 @@ def run_demo(output: Path, *, pictures: int, new: bool, say: Say) -> list[str]:
     clock = Clock(output / "clock.json")
     if new:
         clock.seconds.clear()
-    _make_data(output / "data", Counts(train=pictures), clock, say)
+    _make_data(output, Counts(train=pictures), clock, say)
     commands = [f"sightline demo --output {output} --pictures {pictures}"]
     parts: dict[str, Any] = {}
     for stage in ("align", "instruct"):
@@ -95,6 +98,10 @@ def run_demo(output: Path, *, pictures: int, new: bool, say: Say) -> list[str]:
     with clock.phase("evaluate", anew=True):
         results = evaluate_all(output, say)
     commands.append(f"sightline chat {output}/instruct --image {output}/data/images/test/{results.answers[0].image}")
+    commands.append(
+        f"sightline evaluate {output}/instruct {' '.join(TASKS)} --data {output}/{BENCHMARKS} --out {output}/evaluate "
+        "--blind swap"
+    )
     seconds = {**clock.seconds, "total": round(sum(clock.seconds.values()), 1)}
     report = {**results.to_json(), "seconds": seconds, "parts": parts}
     write_atomic(output / "report.json", json.dumps(report, indent=2) + "\n")
@@ -103,7 +110,8 @@ def run_demo(output: Path, *, pictures: int, new: bool, say: Say) -> list[str]:
         table({"instruct": results.scores, "blind": results.blind, "align only": results.align_only}),
         f"color-shape pairs: {_percent(results.seen)} on seen ones, {_percent(results.unseen)} on ones never shown",
         f"captions after stage 1 name {_percent(results.captions_recall)} of the objects with color and shape",
-        f"{seconds['total'] / 60:.1f} minutes; report: {page}; chat: {commands[-1]}",
+        f"{seconds['total'] / 60:.1f} minutes; report: {page}; chat: {commands[-2]}",
+        f"benchmarks in their official files: {commands[-1]}",
     ]
 
 
@@ -111,14 +119,16 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
-def _make_data(folder: Path, counts: Counts, clock: Clock, say: Say) -> None:
-    """Writes the data, unless it is there with the same counts."""
+def _make_data(output: Path, counts: Counts, clock: Clock, say: Say) -> None:
+    """Writes the data and the benchmarks' files, unless they are there with the same counts."""
+    folder = output / "data"
     done = folder / "counts.json"
     if done.exists() and json.loads(done.read_text()) == asdict(counts):
         return
     say(f"painting {counts.train + counts.validation + counts.test_seen + counts.test_unseen} pictures into {folder}")
     with clock.phase("data"):
         write_data(folder, counts, processes=os.cpu_count() or 1)
+        write_official(output / BENCHMARKS, pictures=counts.benchmarks)
         write_atomic(done, json.dumps(asdict(counts)))
 
 

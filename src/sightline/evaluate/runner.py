@@ -95,9 +95,10 @@ class Checkpoint:
 
 @dataclass
 class Remote:
-    """A model behind an address."""
+    """A model behind an address. `ledger` is the file that all its benchmarks are paid from."""
 
     server: Server
+    ledger: Path
     say: Callable[[str], None]
 
     @property
@@ -112,7 +113,13 @@ class Remote:
         self, asked: Sequence[Asked], *, task: str, folder: Path, max_new_tokens: int
     ) -> Iterable[Mapping[int, str]]:
         yield server_answers.answers(
-            self.server, asked, kind=task, folder=folder, max_new_tokens=max_new_tokens, say=self.say
+            self.server,
+            asked,
+            kind=task,
+            folder=folder,
+            ledger=self.ledger,
+            max_new_tokens=max_new_tokens,
+            say=self.say,
         )
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from sightline.ask.budget import Budget
 from sightline.ask.ledger import Ledger
 from sightline.ask.limits import Limits
 from sightline.ask.openai_teacher import OpenAITeacher
@@ -21,6 +22,8 @@ from sightline.errors import ConfigError
 from sightline.evaluate.answering import Asked
 
 PREFIX = "openai:"
+LEDGER = "ledger.sqlite"
+"""In the folder of a run: one for all its benchmarks, so that a budget holds over them together."""
 NO_ANSWER = frozenset(("content_filter", "refusal"))
 """Why a reply holds no answer; the question counts as answered with nothing. What was cut or empty counts as it is."""
 
@@ -33,9 +36,10 @@ class Server:
     model: str
     key_variable: str = "OPENAI_API_KEY"
     concurrency: int = 16
+    budget: Budget = field(default_factory=Budget)
 
     @classmethod
-    def of(cls, address: str, *, model: str | None, key_variable: str) -> Server:
+    def of(cls, address: str, *, model: str | None, key_variable: str, budget: Budget) -> Server:
         """
         Args:
             address: `openai:URL`.
@@ -47,7 +51,7 @@ class Server:
             raise ConfigError(f"--model {address}: expected {PREFIX}URL, such as {PREFIX}http://127.0.0.1:8000/v1")
         if not model:
             raise ConfigError(f"--model {address}: needs --served NAME, the model's name at that address")
-        return cls(url=address.removeprefix(PREFIX), model=model, key_variable=key_variable)
+        return cls(url=address.removeprefix(PREFIX), model=model, key_variable=key_variable, budget=budget)
 
 
 def answers(
@@ -56,32 +60,36 @@ def answers(
     *,
     kind: str,
     folder: Path,
+    ledger: Path,
     max_new_tokens: int,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[int, str]:
-    """Asks what the ledger in `folder` does not answer yet; questions that the server never answered are left out.
+    """Asks what the ledger does not answer yet; questions that the server never answered are left out.
 
     Args:
         kind: the benchmark.
-        folder: for the ledger, and for pictures that are not files of their own.
+        folder: for pictures that are not files of their own.
+        ledger: the file; what it spent before counts towards the budget.
 
     Raises:
         TeacherError: the server cannot be asked; what was answered is kept.
+        BudgetError: what is left does not suffice; likewise.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    ledger.parent.mkdir(parents=True, exist_ok=True)
     teacher = OpenAITeacher(base_url=server.url, key_variable=server.key_variable)
     questions = {one.number: _question(server, one, kind, folder, max_new_tokens) for one in asked}
-    with Ledger(folder / "ledger.sqlite") as ledger:
+    with Ledger(ledger) as book:
         summary = ask_all(
             list(questions.values()),
             teacher=teacher,
-            ledger=ledger,
+            ledger=book,
             judge=lambda question, reply: None,
             limits=Limits(concurrency=server.concurrency, stop_share=1.0),
+            budget=server.budget,
         )
         for warning in summary.warnings:
             say(warning)
-        found = {number: _text(ledger, question) for number, question in questions.items()}
+        found = {number: _text(book, question) for number, question in questions.items()}
     return {number: text for number, text in found.items() if text is not None}
 
 

@@ -34,14 +34,15 @@ function draw(card) {
   body.append(make("p", "question", card.question));
   if (card.options.length) {
     const list = make("ol", "options");
-    card.options.forEach((option, at) => list.append(make("li", "", String.fromCharCode(65 + at) + ". " + option)));
+    const lettered = card.right.every(([text]) => /^[A-Z]$/.test(text)); // otherwise the question gave no letters
+    card.options.forEach((option, at) => list.append(make("li", "", (lettered ? String.fromCharCode(65 + at) + ". " : "") + option)));
     body.append(list);
   }
   const answers = make("dl");
   answers.append(make("dt", "", "says"), make("dd", "said", card.said || "(nothing)"));
   if (card.right.length) {
     const texts = card.right.map(([text, count]) => (count > 1 ? text + " ×" + count : text));
-    answers.append(make("dt", "", "right"), make("dd", "", texts.join(", ")));
+    answers.append(make("dt", "", "expected"), make("dd", "", texts.join(texts.some((text) => text.includes(", ")) ? "\n" : ", ")));
   }
   if (card.blind !== null) {
     const mark = card.blindValue === null ? "" : " (" + label(card.blindValue) + ")";

@@ -74,6 +74,7 @@ def write_report(outcome: Outcome) -> Path:
         official=official,
         blind_score=blind_score,
         whole=interval(list(values.values())) if values else None,
+        blind_whole=interval(list(blind.values())) if blind else None,
         unit=all(0 <= value <= 1 for value in values.values()),
         charts=[chart for kind, names in groups.items() if (chart := _chart(kind, names, values, blind))],
         others=[(name, other, headline(other)[0]) for name, other in outcome.results.items()],
@@ -105,7 +106,9 @@ def groupings(questions: Sequence[Question]) -> dict[str, list[str]]:
     kinds = {"category": [question.group for question in questions]}
     for name in ("answer_type", "semantic", "l2-category", "category", "data_type"):
         if any(question.more.get(name) for question in questions):
-            kinds[name.replace("_", " ")] = [str(question.more.get(name) or "") for question in questions]
+            kinds["semantic type" if name == "semantic" else name.replace("_", " ")] = [
+                str(question.more.get(name) or "") for question in questions
+            ]
     if all(len(question.answers) == 1 for question in questions):
         right = [question.answers[0] for question in questions]
         if len(set(right)) <= FEW_ANSWERS:
