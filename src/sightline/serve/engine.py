@@ -223,7 +223,8 @@ class Engine:
     def _step(self, lane: Lane) -> None:
         """Gives every row of a lane its next token, lets go the rows that are over, and computes what follows."""
         logits = without_placeholder(lane.logits, self._model.image_token_id)
-        likeliest, broken = logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist()
+        best = logits.argmax(-1)  # of a row that is no number anywhere: that place
+        likeliest, broken = best.tolist(), logits.gather(-1, best[:, None]).isnan().squeeze(-1).tolist()
         ends: dict[int, End | Fault] = {}
         going: dict[int, int] = {}
         for place, number in enumerate(lane.rows):
