@@ -94,7 +94,8 @@ def test_stop_ends_the_work_on_the_server(visitor: Visitor, server: Running) -> 
     visitor.page.wait_for_selector('[data-state="streaming"]')
     visitor.button("Stop answering").click()
     visitor.settled("Stopped.")
-    server.wait_until(lambda: server.service.taken == 0, seconds=5)
+    server.wait_until(lambda: server.service.taken == 0, seconds=60)
+    assert any(served.engine.figures.ended["cancelled"] for served in server.service.models.values())
 
 
 def test_a_refusal_of_the_real_server_is_said(visitor: Visitor) -> None:

@@ -57,7 +57,7 @@ def test_stop_keeps_what_was_said_and_hangs_up(visitor: Visitor, server: Scripte
     visitor.arrive().ask("Count")
     visitor.expect("A red")
     visitor.button("Stop answering").click()
-    assert server.script.left.wait(3)
+    assert server.script.left.wait(60)
     assert "A red" in visitor.settled("Stopped.").inner_text()
 
 
@@ -432,7 +432,7 @@ def test_a_page_closed_in_mid_answer_keeps_what_came(visitor: Visitor, server: S
     visitor.page.reload()
     visitor.page.get_by_role("button", name="What is it?", exact=True).click()
     visitor.expect("The page was closed before the answer was whole.")
-    assert server.script.left.wait(3)
+    assert server.script.left.wait(60)
 
 
 def test_a_deleted_conversation_can_be_brought_back(visitor: Visitor) -> None:
@@ -455,7 +455,10 @@ def test_an_answer_goes_on_while_another_conversation_is_read(visitor: Visitor, 
     visitor.button("New conversation").click()
     assert visitor.page.get_by_role("heading", name="Ask about a picture").is_visible()
     server.script.go_on.set()
-    visitor.until("import('/store.js').then(({ load }) => load()).then(([{ exchanges: [{ columns: [{ tries: [{ state }] }] }] }]) => state === 'done')")
+    visitor.until(
+        """import('/store.js').then(({ load }) => load())
+          .then(([{ exchanges: [{ columns: [{ tries: [{ state }] }] }] }]) => state === 'done')"""
+    )
     visitor.page.get_by_role("button", name="First", exact=True).click()
     visitor.settled("A red circle.")
 
