@@ -146,8 +146,8 @@ class Engine:
                 self._waiting.remove(request)
         gone |= faults(self._arrivals.requests)
         self._arrivals.drop(gone)
-        for request, found in gone.items():
-            self._end(request, found)
+        for request, end in gone.items():
+            self._end(request, end)
         for lane in list(self._lanes):
             over = {row: found for row in lane.rows if (found := fault(self._rows[row].request)) is not None}
             self._leave(lane, over)
