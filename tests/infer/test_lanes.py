@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from sightline.infer.generate import Prompt, generate
-from sightline.infer.lanes import compacted, prefill
+from sightline.infer.lanes import PIECE, Filling, compacted, prefill, prefill_new
+from sightline.infer.memory import Memory
 from sightline.infer.sampling import Sampling
 from sightline.infer.words import StopRule
 from sightline.model.vlm import VisionLanguageModel
 from tests.fakes import tiny_model
 from tests.infer.test_generate import PROMPTS
+from tests.tiny_checkpoint import tiny_assistant
 
 
 def watched(model: VisionLanguageModel) -> list[tuple[int, int]]:
@@ -104,3 +106,32 @@ def test_a_model_whose_states_cannot_be_stacked_answers_one_by_one(monkeypatch: 
     shapes = watched(model)
     assert generate(model, PROMPTS, sampling=sampling, stop=stop) == wanted
     assert {rows for rows, _ in shapes} == {1}
+
+
+def test_a_prompt_in_pieces_is_the_prompt_at_once_and_the_memory_knows_what_was_computed() -> None:
+    model, _ = tiny_assistant()
+    ids = [3 + number % 50 for number in range(2 * PIECE + 7)]
+    memory = Memory(image_tokens=4)
+    shapes = watched(model)
+    with torch.inference_mode():
+        wanted, _ = model.decode(model.embed(torch.tensor([ids]), None))
+        filling = Filling(model, Prompt(ids=ids, pixels=torch.zeros(0, 3, 28, 28)), memory, row=5)
+        assert (filling.next, filling.step(), memory.ids) == (PIECE, None, ids[:PIECE])
+        assert (filling.next, filling.step(), memory.ids) == (PIECE, None, ids[: 2 * PIECE])
+        assert filling.next == 7
+        lane = filling.step()
+    assert lane is not None
+    assert (lane.rows, lane.padding, memory.ids) == ([5], [0], ids)
+    assert [length for _, length in shapes] == [len(ids), PIECE, PIECE, 7]
+    torch.testing.assert_close(lane.logits, wanted)
+
+
+def test_a_model_that_keeps_a_state_takes_a_prompt_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its layers go on from a state by one position only."""
+    monkeypatch.setattr("sightline.infer.lanes.stackable", lambda config: False)
+    model, _ = tiny_assistant()
+    shapes = watched(model)
+    with torch.inference_mode():
+        prompt = Prompt(ids=[3] * (PIECE + 7), pixels=torch.zeros(0, 3, 28, 28))
+        prefill_new(model, prompt, Memory(image_tokens=4))
+    assert shapes == [(1, PIECE + 7)]

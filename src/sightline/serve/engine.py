@@ -2,8 +2,9 @@
 
 Comes in: `Request`s, from any thread. Goes out: events, by each request's own `deliver`, which the engine's thread
 calls: a `Piece` for every token, then one `End` or `Fault`, after which nothing of the request is left here. Between
-two steps of generation, requests whose clients left are let go and waiting ones join, first come first served; every
-step gives each row its next token. A row's tokens depend on its own request alone. Knows nothing of HTTP or JSON.
+two steps of generation, requests whose clients left are let go and waiting ones come a piece closer, first come first
+served; every step gives each row its next token. A row's tokens depend on its own request alone. Knows nothing of HTTP
+or JSON.
 """
 
 from __future__ import annotations
@@ -11,50 +12,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from sightline.data.processor import Processor
-from sightline.errors import SightlineError
-from sightline.infer.generate import Prompt, context_of, generator_of, without_placeholder
-from sightline.infer.lanes import Lane, prefill_new
+from sightline.infer.generate import context_of, without_placeholder
+from sightline.infer.lanes import Lane
 from sightline.infer.memory import Memory
 from sightline.infer.sampling import choose
-from sightline.infer.words import AnswerText
 from sightline.model.cache import stackable
 from sightline.model.vlm import VisionLanguageModel
+from sightline.serve.arrivals import FAULTS, Arrivals, Row
 from sightline.serve.figures import Figures
 from sightline.serve.request import End, Fault, Piece, Request, chances_of
 from sightline.serve.shelf import Shelf
-
-MOST_JOINING = 4
-"""Requests that join between two steps: prompts are long, and answers that are being read should not stand still."""
-ENCODED_TOGETHER = 8
-"""Pictures that go through the encoder at once; more would hold memory that answers need."""
-FAULTS = (
-    RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
-    OSError, SightlineError,
-)  # fmt: skip
-"""What a model may raise for one request, which then fails alone. Anything else ends the engine."""
-
-
-@dataclass(eq=False, kw_only=True, slots=True)
-class _Row:
-    """A request that is being answered."""
-
-    request: Request
-    words: AnswerText
-    features: Tensor | None
-    generator: torch.Generator | None
-    reused: int = 0
-    answer: list[int] = field(default_factory=list)
-
-    @property
-    def ids(self) -> list[int]:
-        return self.request.ids + self.answer
 
 
 class Engine:
@@ -84,9 +57,9 @@ class Engine:
         self._shelf = Shelf(model, image_tokens=processor.settings.image_tokens, capacity=remembered)
         self._open: set[Request] = set()  # all that were not told their end
         self._waiting: deque[Request] = deque()
-        self._rows: dict[int, _Row] = {}
+        self._arrivals = Arrivals(model, self._shelf, self.figures, fail=self._fail)
+        self._rows: dict[int, Row] = {}
         self._lanes: list[Lane] = []
-        self._number = 0
         self._bell = threading.Condition()
         self._probed = self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -99,7 +72,7 @@ class Engine:
     @property
     def load(self) -> tuple[int, int]:
         """Requests that are being answered, and that wait."""
-        return len(self._rows), len(self._waiting)
+        return len(self._rows) + len(self._arrivals), len(self._waiting)
 
     def submit(self, request: Request) -> None:
         """Queues a request."""
@@ -137,24 +110,22 @@ class Engine:
                 self._closing = True
             for request in list(self._open):
                 self._end(request, Fault(code="stopping"))
+            self._arrivals.drop(self._arrivals.requests)
             for kept in (self._rows, self._waiting, self._lanes):
                 kept.clear()
 
     def _has_work(self) -> bool:
         """Waits until there is something to do; False when the engine closes."""
         with self._bell:
-            while not (self._waiting or self._rows or self._probed or self._closing):
+            while not (any(self.load) or self._probed or self._closing):
                 self._bell.wait()
             probed, self._probed = self._probed, False
         self.began = time.monotonic()
-        if probed and not self._rows and not self._closing:
-            self._model.decode(self._model.embed(torch.zeros(1, 1, dtype=torch.long, device=self._device), None))
+        if probed and not self.load[0] and not self._closing:
+            device = next(self._model.parameters()).device
+            self._model.decode(self._model.embed(torch.zeros(1, 1, dtype=torch.long, device=device), None))
             self.stepped = time.monotonic()
         return not self._closing
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self._model.parameters()).device
 
     # Coming and going
 
@@ -166,72 +137,39 @@ class Engine:
             code = "cancelled" if request.cancelled else "timeout" if now > request.deadline else None
             return None if code is None else Fault(code=code)
 
+        def faults(requests: Iterable[Request]) -> dict[Request, Fault]:
+            return {request: found for request in requests if (found := fault(request)) is not None}
+
         with self._bell:
-            gone = [(request, found) for request in self._waiting if (found := fault(request)) is not None]
-            for request, _ in gone:
+            gone = faults(self._waiting)
+            for request in gone:
                 self._waiting.remove(request)
-        for request, found in gone:
-            self._end(request, found)
+        gone |= faults(self._arrivals.requests)
+        self._arrivals.drop(gone)
+        for request, end in gone.items():
+            self._end(request, end)
         for lane in list(self._lanes):
-            faults = {row: found for row in lane.rows if (found := fault(self._rows[row].request)) is not None}
-            self._leave(lane, faults)
+            over = {row: found for row in lane.rows if (found := fault(self._rows[row].request)) is not None}
+            self._leave(lane, over)
 
     def _admit(self) -> None:
-        """Takes in as many waiting requests as there is room for."""
+        """Takes in as many waiting requests as there is room for, and brings them a piece closer to their tokens."""
         with self._bell:
-            count = min(self.rows - len(self._rows), len(self._waiting), MOST_JOINING)
+            count = min(self.rows - self.load[0], len(self._waiting))
             joining = [self._waiting.popleft() for _ in range(count)]
-        for request, features in self._encoded(joining):
-            self._join(request, features)
-
-    def _encoded(self, requests: Sequence[Request]) -> list[tuple[Request, Tensor | None]]:
-        """Requests with the features of their pictures; new pictures of all of them are encoded together."""
-        known: dict[bytes, Tensor] = {}
-        fresh: dict[bytes, Tensor] = {}
-        for request in requests:
-            for picture, pixels in zip(request.pictures, request.pixels, strict=True):
-                feature = self._shelf.feature(picture)
-                if feature is None:
-                    fresh[picture] = pixels
-                else:
-                    known[picture] = feature
-        names = list(fresh)
-        try:
-            for start in range(0, len(names), ENCODED_TOGETHER):
-                part = names[start : start + ENCODED_TOGETHER]
-                pixels = torch.stack([fresh[name] for name in part]).to(self._device)
-                known.update(zip(part, self._model.vision(pixels), strict=True))
-                self.figures.pictures += len(part)
-        except FAULTS as error:
-            if len(requests) > 1:
-                return [pair for request in requests for pair in self._encoded([request])]
-            self._fail(requests[0], error)
-            return []
-        return [
-            (request, torch.stack([known[picture] for picture in request.pictures]) if request.pictures else None)
-            for request in requests
-        ]
-
-    def _join(self, request: Request, features: Tensor | None) -> None:
-        """Computes a prompt, but for what an earlier turn left of it, and lets its row join the others."""
-        self._number += 1
-        prompt = Prompt(ids=request.ids, pixels=request.pixels[:0])
-        row = _Row(request=request, words=AnswerText(request.stop), features=features, generator=None)
-        try:
-            if request.sampling.seed is not None and request.sampling.temperature > 0:
-                row.generator = generator_of(prompt, request.sampling.seed, self._device)
-            memory = self._shelf.recall(request.pictures, request.ids)
-            memory.features = features
-            row.reused = len(memory.ids)
-            lane = prefill_new(self._model, prompt, memory, row=self._number)
-            self._gather(lane)
-        except FAULTS as error:
-            self._fail(request, error)
+        self._arrivals.add(joining)
+        if not self._arrivals:
             return
+        for row, lane in self._arrivals.step():
+            try:
+                self._gather(lane)
+            except FAULTS as error:
+                self._fail(row.request, error)
+                continue
+            self._rows[row.number] = row
+            self.figures.prompt_tokens += len(row.request.ids)
+            self.figures.reused += row.reused
         self.stepped = time.monotonic()
-        self._rows[self._number] = row
-        self.figures.prompt_tokens += len(request.ids)
-        self.figures.reused += row.reused
 
     def _gather(self, lane: Lane) -> None:
         if self._lanes and self._together:
@@ -252,7 +190,7 @@ class Engine:
         elif ends:
             lane.keep(set(lane.rows) - ends.keys())
 
-    def _remember(self, row: _Row, lane: Lane, number: int, length: int) -> None:
+    def _remember(self, row: Row, lane: Lane, number: int, length: int) -> None:
         try:
             own = lane.copied(number, length, self._model.language.config)
         except FAULTS:  # no memory for it: the next turn computes it anew
@@ -285,7 +223,8 @@ class Engine:
     def _step(self, lane: Lane) -> None:
         """Gives every row of a lane its next token, lets go the rows that are over, and computes what follows."""
         logits = without_placeholder(lane.logits, self._model.image_token_id)
-        likeliest, broken = logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist()
+        best = logits.argmax(-1)  # of a row that is no number anywhere: that place
+        likeliest, broken = best.tolist(), logits.gather(-1, best[:, None]).isnan().squeeze(-1).tolist()
         ends: dict[int, End | Fault] = {}
         going: dict[int, int] = {}
         for place, number in enumerate(lane.rows):
@@ -311,7 +250,7 @@ class Engine:
         self.figures.steps += 1
         self.stepped = time.monotonic()
 
-    def _say(self, row: _Row, token: int, logits: Tensor) -> End | None:
+    def _say(self, row: Row, token: int, logits: Tensor) -> End | None:
         """Tells a row's newest token; returns the end of an answer that is over with it."""
         request = row.request
         row.answer.append(token)

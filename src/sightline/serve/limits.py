@@ -42,7 +42,7 @@ class Limits:
         answer: from a request's arrival to its last token.
         stall: that a client may leave a stream unread.
         proof: that the health check waits for a step of the engine.
-        work: that one step, or one prompt, may take before the engine counts as hanging.
+        work: that one step, or one piece of a prompt, may take before the engine counts as hanging.
         drain: that running answers are given after SIGTERM.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,9 @@ ORIENTATION = 0x0112
 """The EXIF tag (EXIF 2.3, section 4.6.4)."""
 
 
-def encoded(picture: Image.Image, format: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format, **options)
-    return file.getvalue()
+def saved(picture: Image.Image, file: Path, **options: object) -> Path:
+    picture.save(file, **options)
+    return file
 
 
 def sent(server: Scripted, number: int = 0) -> bytes:
@@ -37,18 +35,18 @@ def test_two_pictures_go_in_order_and_one_can_be_taken_back(visitor: Visitor, se
 
 
 def test_a_picture_is_pasted(visitor: Visitor, server: Scripted, tmp_path: Path) -> None:
-    picture = painted(tmp_path, 1).read_bytes()
-    visitor.arrive().give("paste", "image.png", picture)
+    picture = painted(tmp_path, 1)
+    visitor.arrive().give("paste", picture)
     visitor.page.locator("#pending li").wait_for()
     visitor.ask("What is it?")
     visitor.settled("A red circle.")
-    assert sent(server) == picture
+    assert sent(server) == picture.read_bytes()
 
 
-def test_enter_right_after_a_paste_waits_for_the_picture(visitor: Visitor, server: Scripted) -> None:
-    large = encoded(Image.fromarray(noise(1300, 1300)), "PNG", compress_level=0)
+def test_enter_right_after_a_paste_waits_for_the_picture(visitor: Visitor, server: Scripted, tmp_path: Path) -> None:
+    large = saved(Image.fromarray(noise(1300, 1300)), tmp_path / "large.png", compress_level=0)
     visitor.arrive().field.fill("What is it?")
-    visitor.give("paste", "large.png", large)
+    visitor.give("paste", large)
     visitor.field.press("Enter")
     visitor.settled("A red circle.")
     assert [part["type"] for part in server.script.asked[0]["messages"][0]["content"]] == ["image_url", "text"]
@@ -57,17 +55,21 @@ def test_enter_right_after_a_paste_waits_for_the_picture(visitor: Visitor, serve
 
 
 def test_a_picture_is_dropped_anywhere(visitor: Visitor, tmp_path: Path) -> None:
-    visitor.arrive().give("dragover", "scene.png", b"")
+    scene = painted(tmp_path, 1)
+    visitor.arrive().give("dragover", scene)
     assert visitor.page.get_by_text("Drop to add").is_visible()
-    visitor.give("drop", "scene.png", painted(tmp_path, 1).read_bytes())
+    visitor.give("drop", scene)
     visitor.page.locator("#pending li").wait_for()
     assert visitor.page.get_by_text("Drop to add").is_hidden()
 
 
-def test_a_pasted_picture_of_20_megabytes_shrinks_in_the_browser(visitor: Visitor, server: Scripted) -> None:
-    large = encoded(Image.linear_gradient("L").resize((2800, 2500)).convert("RGB"), "PNG", compress_level=0)
-    assert len(large) > 20_000_000
-    visitor.arrive().give("paste", "large.png", large)
+def test_a_pasted_picture_of_20_megabytes_shrinks_in_the_browser(
+    visitor: Visitor, server: Scripted, tmp_path: Path
+) -> None:
+    gradient = Image.linear_gradient("L").resize((2800, 2500)).convert("RGB")
+    large = saved(gradient, tmp_path / "large.png", compress_level=0)
+    assert large.stat().st_size > 20_000_000
+    visitor.arrive().give("paste", large)
     visitor.page.locator("#pending li").wait_for()
     visitor.ask("What is it?")
     visitor.settled("A red circle.")
@@ -75,12 +77,12 @@ def test_a_pasted_picture_of_20_megabytes_shrinks_in_the_browser(visitor: Visito
     assert open_image(sent(server)).size == (2048, 1829)
 
 
-def test_a_turned_photograph_arrives_upright(visitor: Visitor, server: Scripted) -> None:
+def test_a_turned_photograph_arrives_upright(visitor: Visitor, server: Scripted, tmp_path: Path) -> None:
     pixels = np.zeros((1500, 3000, 3), dtype=np.uint8)
     pixels[:, :300] = (255, 0, 0)  # the left edge, which orientation 6 (a quarter turn to the right) puts on top
     tags = Image.Exif()
     tags[ORIENTATION] = 6
-    visitor.arrive().give("paste", "turned.jpg", encoded(Image.fromarray(pixels), "JPEG", exif=tags), "image/jpeg")
+    visitor.arrive().give("paste", saved(Image.fromarray(pixels), tmp_path / "turned.jpg", exif=tags))
     visitor.page.locator("#pending li").wait_for()
     visitor.ask("What is it?")
     visitor.settled("A red circle.")
@@ -91,10 +93,10 @@ def test_a_turned_photograph_arrives_upright(visitor: Visitor, server: Scripted)
     assert b"Exif" not in sent(server)  # where a photograph was taken is nobody's business
 
 
-def test_transparency_survives_being_drawn_anew(visitor: Visitor, server: Scripted) -> None:
+def test_transparency_survives_being_drawn_anew(visitor: Visitor, server: Scripted, tmp_path: Path) -> None:
     pixels = np.zeros((64, 3000, 4), dtype=np.uint8)
     pixels[:, :1500] = (0, 0, 255, 255)
-    visitor.arrive().give("paste", "half.png", encoded(Image.fromarray(pixels), "PNG"))
+    visitor.arrive().give("paste", saved(Image.fromarray(pixels), tmp_path / "half.png"))
     visitor.page.locator("#pending li").wait_for()
     visitor.ask("What is it?")
     visitor.settled("A red circle.")
@@ -106,8 +108,8 @@ def test_transparency_survives_being_drawn_anew(visitor: Visitor, server: Script
 def test_a_format_that_the_server_does_not_take_is_drawn_anew(
     visitor: Visitor, server: Scripted, tmp_path: Path
 ) -> None:
-    bitmap = encoded(open_image(painted(tmp_path, 1)), "BMP")
-    visitor.arrive().give("paste", "named.png", bitmap, "image/png")  # the name does not decide
+    bitmap = saved(open_image(painted(tmp_path, 1)), tmp_path / "named.png", format="BMP")
+    visitor.arrive().give("paste", bitmap)  # the name does not decide
     visitor.page.locator("#pending li").wait_for()
     visitor.ask("What is it?")
     visitor.settled("A red circle.")
@@ -123,9 +125,8 @@ def test_what_is_no_picture_is_said_and_the_rest_is_taken(visitor: Visitor, tmp_
     assert visitor.page.locator("#pending li").count() == 1
 
 
-def test_a_strip_is_refused_before_anything_is_sent(visitor: Visitor) -> None:
-    strip = encoded(Image.new("RGB", (1, 3000)), "PNG")
-    visitor.arrive().give("paste", "strip.png", strip)
+def test_a_strip_is_refused_before_anything_is_sent(visitor: Visitor, tmp_path: Path) -> None:
+    visitor.arrive().give("paste", saved(Image.new("RGB", (1, 3000)), tmp_path / "strip.png"))
     visitor.expect("strip.png is 1 × 3000 pixels: too thin to look at.")
 
 

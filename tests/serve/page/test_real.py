@@ -17,7 +17,7 @@ from tests.serve.running import Running, running
 from tests.tiny_checkpoint import tiny_assistant
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
 
 
 # How dark each point of a heat map is.
@@ -32,16 +32,17 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(browser: Browser, kept: Path) -> Iterator[Running]:
+def server(desk: Page, kept: Path) -> Iterator[Running]:
     collection = Collection(kept / "kept.jsonl")
     with running(tiny_assistant(), tiny_assistant("llama-3"), collection=collection) as server:
         yield server
 
 
 @pytest.fixture
-def visitor(browser: Browser, server: Running) -> Iterator[Visitor]:
-    visitor = Visitor(browser, server.address)
+def visitor(desk: Page, server: Running) -> Iterator[Visitor]:
+    visitor = Visitor(desk, server.address)
     yield visitor
+    visitor.forget()
     visitor.leave()
     assert visitor.errors == []
 
@@ -93,7 +94,8 @@ def test_stop_ends_the_work_on_the_server(visitor: Visitor, server: Running) -> 
     visitor.page.wait_for_selector('[data-state="streaming"]')
     visitor.button("Stop answering").click()
     visitor.settled("Stopped.")
-    server.wait_until(lambda: server.service.taken == 0, seconds=5)
+    server.wait_until(lambda: server.service.taken == 0, seconds=60)
+    assert any(served.engine.figures.ended["cancelled"] for served in server.service.models.values())
 
 
 def test_a_refusal_of_the_real_server_is_said(visitor: Visitor) -> None:

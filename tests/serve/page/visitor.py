@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,39 +14,40 @@ from sightline.demo.paint import paint
 from sightline.demo.world import draw_scene
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Request
+    from playwright.sync_api import Locator, Page, Request
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 
-# Hands files to the page as the browser does when somebody pastes or drops.
-GIVE = """([kind, files]) => {
+# Hands the files of an input to the page as the browser does when somebody pastes or drops.
+GIVE = """(input, kind) => {
   const carrier = new DataTransfer();
-  for (const { name, type, bytes } of files) {
-    carrier.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type }));
-  }
+  for (const file of input.files) carrier.items.add(file);
   const how = { bubbles: true, cancelable: true };
   dispatchEvent(kind === "paste" ? new ClipboardEvent("paste", { clipboardData: carrier, ...how })
                                  : new DragEvent(kind, { dataTransfer: carrier, ...how }));
 }"""
+INPUT = "() => Object.assign(document.createElement('input'), { type: 'file' })"
 
 
 class Visitor:
-    """Somebody with a browser of their own.
+    """Somebody in a tab that nobody else has meanwhile.
 
     `requests`: every address it asked for, `bodies`: what it sent; `errors`: what it threw.
     """
 
-    def __init__(self, browser: Browser, url: str, **profile: Any) -> None:
-        self.url = url
-        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | profile))
-        self.context.set_default_timeout(60_000)
-        self.page = self.context.new_page()
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.bodies: list[dict[str, Any]] = []
-        self.context.on("request", self._keep)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self._listeners: dict[Any, Any] = {
+            "request": self._keep,
+            "pageerror": lambda error: self.errors.append(str(error)),
+            "dialog": lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        }
+        page.set_default_timeout(60_000)
+        for event, listener in self._listeners.items():
+            page.on(event, listener)
 
     def _keep(self, request: Request) -> None:
         self.requests.append(request.url)
@@ -53,7 +55,18 @@ class Visitor:
             self.bodies.append(json.loads(request.post_data))
 
     def leave(self) -> None:
-        self.context.close()
+        """Leaves the tab to the next one, as it was found."""
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+        self.page.unroute_all()
+        self.page.emulate_media(color_scheme="null", reduced_motion="null")
+        self.page.mouse.move(0, 0)
+        self.page.goto("about:blank")
+
+    def forget(self) -> None:
+        """Clears all that this browser keeps for the server."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Storage.clearDataForOrigin", {"origin": self.url, "storageTypes": "all"})
 
     def arrive(self) -> Visitor:
         self.page.goto(self.url)
@@ -94,9 +107,28 @@ class Visitor:
         self.page.set_input_files("#files", [str(file) for file in files])
         self.page.locator("#pending li").nth(before + len(files) - 1).wait_for()
 
-    def give(self, kind: str, name: str, content: bytes, type: str = "image/png") -> None:
-        """Pastes or drops a file. The bytes travel as base64, which is Playwright's way."""
-        self.page.evaluate(GIVE, [kind, [{"name": name, "type": type, "bytes": base64.b64encode(content).decode()}]])
+    def give(self, kind: str, file: Path) -> None:
+        """Pastes or drops a file. Its name decides what the browser says it is."""
+        carrier = self.page.evaluate_handle(INPUT).as_element()
+        assert carrier is not None
+        carrier.set_input_files(str(file))
+        carrier.evaluate(GIVE, kind)
+
+    def until(self, expression: str, *, seconds: float = 60) -> None:
+        """Waits for an expression to become true in the page."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < end, f"it did not come: {expression}"
+            self.page.wait_for_timeout(20)
+
+    def still(self) -> None:
+        """Waits until nothing moves, and nothing scrolls, any more."""
+        self.until("Promise.all(document.getAnimations().map((each) => each.finished)).then(() => true)")
+        place = "document.getElementById('scroll').scrollTop"
+        self.until(
+            f"new Promise((then) => {{ const before = {place};"
+            f" requestAnimationFrame(() => requestAnimationFrame(() => then({place} === before))) }})"
+        )
 
     def violations(self) -> list[str]:
         """What axe-core calls serious or critical, one line each."""
