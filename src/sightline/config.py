@@ -56,7 +56,7 @@ def fingerprint(recipe: Recipe) -> str:
     tree.pop("benchmarks", None)
     for key in ("device", "workers", "log_every", "save_every", "keep", "validate_every"):
         tree["train"].pop(key, None)
-    for key in ("micro_batch", "packing", "row_length", "feature_cache", "feature_cache_policy"):
+    for key in ("micro_batch", "packing", "row_length", "feature_cache", "feature_cache_policy", "shard"):
         tree["train"].pop(key, None)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

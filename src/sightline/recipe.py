@@ -140,6 +140,9 @@ class TrainSpec(Spec):
     group_by_modality: bool = False
     """Batches hold either samples with pictures or samples without, as LLaVA-1.5's `group_by_modality_length`."""
     gradient_checkpointing: bool = False
+    shard: bool = False
+    """Of several processes each keeps its share of the language model's layers, and of their gradients and moments,
+    instead of them all (FSDP2). Like `packing` it changes speed and memory, never the result."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
@@ -166,6 +169,8 @@ class TrainSpec(Spec):
             raise ValueError("lora adapts the language model, but lr has no rate for language; add lr.language")
         if self.quantize is not None and "language" in self.lr and self.lora is None:
             raise ValueError("quantize freezes the language model in 4 bits, but lr has a rate for language; add lora")
+        if self.quantize is not None and self.shard:
+            raise ValueError("quantize packs the layers in 4 bits, which cannot be cut over processes; remove one")
         return self
 
     @property

@@ -171,7 +171,7 @@ def test_a_death_at_the_very_end_does_not_ask_twice(world: Path, tmp_path: Path)
     recipe = align_recipe(world, tmp_path / "run", benchmarks=EVERY_FIVE)
     asker = Asker()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(loop, "finish", lambda run: crash())
+        patch.setattr(loop, "finish", lambda *arguments: crash())
         asked(recipe, asker)
     assert [step for step, _ in figures(asked(recipe, asker))] == [5, 10, STEPS]
     assert len(asker.names) == 3

@@ -77,6 +77,39 @@ def test_four_bits_are_counted_for_the_layers_alone(world: Path) -> None:
     assert plain.memory.weights - quantised.memory.weights == pytest.approx(layers * (2 - NF4_BYTES), abs=1)
 
 
+def test_devices_that_share_the_layers_hold_their_part(world: Path) -> None:
+    setting = replace(look(stage_2(world), GPU), devices=3)
+    whole, shared = (make_plan(stage_2(world, shard=shard), setting) for shard in (False, True))
+    thirds = 2 * (2 * 11 * 32 + 2 * 6 * 32 + 2 * 16 * 32 + 11 * 48)  # rows of the first of three
+    elsewhere = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 48) - thirds
+    assert whole.memory.weights - shared.memory.weights == 4 * elsewhere
+    assert whole.memory.gradients - shared.memory.gradients == 4 * elsewhere
+    assert whole.memory.optimizer - shared.memory.optimizer == 8 * elsewhere
+    layer = 2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 48
+    assert shared.memory.working >= (3 * 2 + 2 + 4) * layer
+    assert (whole.sharded, shared.sharded) == (False, True)
+    assert "share the language model's layers" in table(shared, price=None, measured=None)
+    assert "holds the whole model" in table(whole, price=None, measured=None)
+
+
+def test_frozen_layers_are_shared_too(world: Path) -> None:
+    recipe = align_recipe(world, world / "never", train={"shard": True})
+    setting = look(recipe, GPU)
+    one, two = (make_plan(recipe, replace(setting, devices=devices)).memory for devices in (1, 2))
+    assert one.weights - two.weights == 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 48)  # half of two layers, in bf16
+    assert one.gradients == two.gradients
+
+
+def test_sharing_the_layers_is_advised_before_adapters(world: Path) -> None:
+    recipe = stage_2(world, gradient_checkpointing=True, row_length=256)
+    setting = replace(long_samples(look(recipe, GPU)), devices=8)
+    needed = make_plan(recipe, setting).memory.total
+    small = replace(setting, device=replace(GPU, memory=int(needed * 0.9 / 0.92)))
+    assert with_advice(recipe, small, make_plan(recipe, small)).advice == ("train.shard=true",)
+    alone = replace(small, devices=1)
+    assert with_advice(recipe, alone, make_plan(recipe, alone)).advice != ("train.shard=true",)
+
+
 def test_on_a_cpu_the_program_and_the_pictures_count(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Rates(matmul=1e9, attention=1e9, bandwidth=1e9)
     monkeypatch.setattr("sightline.train.setting.measured_rates", lambda **shapes: slow)

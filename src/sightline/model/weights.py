@@ -67,17 +67,21 @@ def stream_weights(
     tensors = iter(content)
     for number, names in enumerate(shards, start=1):
         file = SINGLE_FILE if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
-        with (directory / file).open("wb") as out:
-            out.write(_safetensors_header({name: planned[name] for name in names}))
-            for name in names:
-                found, tensor = next(tensors)
-                wanted = planned[name]
-                assert (found, tensor.shape, tensor.dtype) == (name, wanted.shape, wanted.dtype)
-                out.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-                places[name] = file
-                del tensor  # or the file that it is mapped from stays in memory while the next is opened
+        stream_file(directory / file, {name: planned[name] for name in names}, tensors)
+        places.update(dict.fromkeys(names, file))
     if count > 1:
         _write_index(directory, places, total_bytes=sum(tensor.nbytes for tensor in planned.values()))
+
+
+def stream_file(path: Path, planned: Mapping[str, Tensor], content: Iterator[tuple[str, Tensor]]) -> None:
+    """One file of `stream_weights`; takes as many tensors of `content`, on the host, as are planned."""
+    with path.open("wb") as out:
+        out.write(_safetensors_header(planned))
+        for name, wanted in planned.items():
+            found, tensor = next(content)
+            assert (found, tensor.shape, tensor.dtype) == (name, wanted.shape, wanted.dtype)
+            out.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            del tensor  # or the file that it is mapped from stays in memory while the next is opened
 
 
 def split_in_order(sizes: Mapping[str, int], *, limit: int) -> list[list[str]]:

@@ -67,13 +67,13 @@ def with_advice(recipe: Recipe, setting: Setting, plan: Plan) -> Plan:
         plain = _changed(recipe, gradient_checkpointing=False)
         spare = make_plan(plain, setting).fits
         return replace(plan, advice=("train.gradient_checkpointing=false",) if spare else ())
-    for changes in _changes(recipe):
+    for changes in _changes(recipe, devices=setting.devices):
         if make_plan(_changed(recipe, **changes), setting).fits:
             return replace(plan, advice=tuple(_keys(changes)))
     return replace(plan, advice=("a device with more memory, or a smaller model",))
 
 
-def _changes(recipe: Recipe) -> Iterator[dict[str, Any]]:
+def _changes(recipe: Recipe, *, devices: int) -> Iterator[dict[str, Any]]:
     """Ever more, dearer changes: what costs nothing but speed first."""
     settings = recipe.train
     recompute = {} if settings.gradient_checkpointing else {"gradient_checkpointing": True}
@@ -82,14 +82,18 @@ def _changes(recipe: Recipe) -> Iterator[dict[str, Any]]:
     smaller = list(_smaller(recipe))
     yield from (change | recompute for change in smaller)
     least = recompute | (smaller[-1] if smaller else {})
+    if devices > 1 and not settings.shard and settings.quantize is None:
+        yield recompute | {"shard": True}
+        yield least | {"shard": True}
     adapters: dict[str, Any] = {}
     if "language" in settings.lr and settings.lora is None:
         adapters = {"lora": LoraSpec()}
         yield recompute | adapters
         yield least | adapters
     if settings.quantize is None and ("language" not in settings.lr or settings.lora is not None or adapters):
-        yield recompute | adapters | {"quantize": "nf4"}
-        yield least | adapters | {"quantize": "nf4"}
+        packed = adapters | {"quantize": "nf4"} | ({"shard": False} if settings.shard else {})
+        yield recompute | packed
+        yield least | packed
 
 
 def _smaller(recipe: Recipe) -> Iterator[dict[str, Any]]:

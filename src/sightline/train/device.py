@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sightline.errors import ConfigError
+from sightline.train.pieces import is_cut
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,11 +38,12 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def place(model: nn.Module, *, device: torch.device, dtype: torch.dtype) -> None:
-    """Moves the model: what trains stays in fp32, what is frozen takes `dtype`; what is quantised stays."""
+    """Moves the model: what trains stays in fp32, what is frozen takes `dtype`; what is quantised or cut stays."""
     for parameter in model.parameters():
-        if parameter.is_floating_point():
+        if parameter.is_floating_point() and not is_cut(parameter):
             parameter.data = parameter.data.to(device, torch.float32 if parameter.requires_grad else dtype)
-    model.to(device)
+    for buffer in model.buffers():
+        buffer.data = buffer.data.to(device)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

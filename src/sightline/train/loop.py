@@ -29,7 +29,8 @@ from sightline.train.loss import loss_sum
 from sightline.train.optim import rate_at, set_rates
 from sightline.train.parts import set_modes
 from sightline.train.plot import plot_run
-from sightline.train.run import Run, finish, is_finished
+from sightline.train.run import Run, finish, is_finished, whole_model
+from sightline.train.shard import idle_loss, passes
 from sightline.train.state import save_state
 from sightline.train.step import StepResult, take_step
 
@@ -93,9 +94,7 @@ def train(run: Run, *, quiet: bool = False, benchmarks: Benchmarks | None = None
                 _save(run, log, last_chance=bool(told) or done == run.total)
             if told and (done < run.total or not asked):
                 raise _stopped(run, log, told)
-    with ranks.first_goes_ahead():
-        if ranks.first:
-            _finish(run)
+    _finish(run)
     return run.directory
 
 
@@ -113,8 +112,11 @@ def _open_log(run: Run, *, quiet: bool) -> Log:
 
 def _finish(run: Run) -> None:
     try:
-        plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
-        finish(run)
+        model = whole_model(run)
+        with run.ranks.first_goes_ahead():
+            if model is not None:
+                plot_run(read_log(run.directory / LOG_FILE), run.directory / "loss.png", title=run.recipe.name)
+                finish(run, model)
     except (OSError, SafetensorError) as error:
         raise StorageError(
             f"{run.directory}: the trained model could not be written: {error}; "
@@ -198,8 +200,9 @@ def _save(run: Run, log: Log, *, last_chance: bool) -> None:
     """
     failure: Exception | None = None
     try:
-        if run.ranks.first:
-            save_state(run.states, run.state, model=run.model, optimizer=run.optimizer, keep=run.recipe.train.keep)
+        save_state(
+            run.states, run.state, model=run.model, optimizer=run.optimizer, keep=run.recipe.train.keep, ranks=run.ranks
+        )
     except (OSError, SafetensorError) as error:
         failure = error
     if not run.ranks.largest(int(failure is not None)):
@@ -234,10 +237,12 @@ def validate(run: Run) -> float:
     """The mean loss over the trained tokens of the validation samples, in nats."""
     run.model.eval()
     total, count = 0.0, 0.0
-    for batch in run.validation_batches():
+    for batch in passes(run.validation_batches(), run.model, run.ranks):
         with autocast(run.device, run.dtype):
-            total += loss_sum(run.model, batch.to(run.device)).item()
-        count += batch.trained_tokens
+            loss = idle_loss(run.model) if batch is None else loss_sum(run.model, batch.to(run.device))
+        if batch is not None:
+            total += loss.item()
+            count += batch.trained_tokens
     total, count = run.ranks.totals(total, count)
     return total / max(count, 1)
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sightline.recipe import PartName
+from sightline.train.pieces import is_cut
 
 Schedule = Literal["cosine", "linear", "constant"]
 
@@ -38,7 +39,8 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """Two groups for each part that trains: matrices, which decay, and vectors (norms, biases), which never do.
 
-    A parameter that two parts share, or that a part uses twice, is in one group.
+    Matrices that are cut are a third: fused AdamW takes no group of both kinds. A parameter that two parts share, or
+    that a part uses twice, is in one group.
     """
     groups: list[dict[str, object]] = []
     seen: set[nn.Parameter] = set()
@@ -46,8 +48,9 @@ def parameter_groups(
         own = [parameter for parameter in parts[name].parameters() if parameter.requires_grad and parameter not in seen]
         seen.update(own)
         for label, decay, chosen in (
-            ("decayed", weight_decay, [parameter for parameter in own if parameter.ndim > 1]),
-            ("plain", 0.0, [parameter for parameter in own if parameter.ndim <= 1]),
+            ("decayed", weight_decay, [each for each in own if each.ndim > 1 and not is_cut(each)]),
+            ("cut", weight_decay, [each for each in own if each.ndim > 1 and is_cut(each)]),
+            ("plain", 0.0, [each for each in own if each.ndim <= 1]),
         ):
             if chosen:
                 groups.append(

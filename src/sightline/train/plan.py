@@ -8,18 +8,21 @@ device's rates, plus the optimizer's and that of reading pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from sightline.data.batch import plan_rows
 from sightline.model.vlm import VisionLanguageModel
 from sightline.recipe import PARTS, Recipe
 from sightline.train.devices import Device
 from sightline.train.flops import Shown, step_flops
+from sightline.train.pieces import own_rows
 from sightline.train.setting import Setting, total_of
+from sightline.train.shard import decoder_layers, matrices
 from sightline.train.simulate import Row, RowCost, fake_model, simulate_row
 from sightline.train.survey import Length
 
@@ -30,6 +33,10 @@ NF4_BYTES = 0.5 + 0.127 / 8
 UPDATE_BYTES = 40
 """Read and written for a trained weight by a step, fp32: 4 for the gradient's norm, 8 for clipping, 28 by fused AdamW
 (gradient, weight and two moments read, the latter three written)."""
+
+GATHERED = 3
+"""Layers whose matrices are whole at once where devices share them: the one at work, the next one, and the buffer in
+which it arrives (FSDP2 gathers ahead)."""
 
 FIRST = 3
 """Steps whose time is told one by one, beside what `measure` takes."""
@@ -81,6 +88,7 @@ class Plan:
         flops: of a mean step, necessary ones.
         mfu: share of the device's stated peak; None where none is stated.
         lengths: where the lengths of the samples are from.
+        sharded: whether the devices share the language model's layers instead of holding them all.
         advice: keys of the recipe that make it fit, or faster; empty when it should stay as it is.
     """
 
@@ -100,6 +108,7 @@ class Plan:
     flops: int
     mfu: float | None
     lengths: str
+    sharded: bool = False
     advice: tuple[str, ...] = ()
 
     @property
@@ -120,7 +129,8 @@ def make_plan(recipe: Recipe, setting: Setting) -> Plan:
     """
     rows = [_rows(recipe, step) for step in setting.steps]
     mean = _mean(setting.steps)
-    with fake_model(recipe, dtype=setting.dtype, vocabulary=setting.vocabulary) as model:
+    sharded = recipe.train.shard and setting.devices > 1
+    with fake_model(recipe, dtype=setting.dtype, vocabulary=setting.vocabulary, sharded=sharded) as model:
         largest, cost = _largest(model, rows, setting)
         costs = step_flops(model)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -132,7 +142,8 @@ def make_plan(recipe: Recipe, setting: Setting) -> Plan:
         ]
         seconds = sum(each) / len(each)
         parts: dict[str, Part] = {name: _part(recipe, model, name) for name in PARTS}
-        memory = _memory(recipe, model, setting, cost, trained=trained)
+        layers = [matrices(layer) for layer in decoder_layers(model.language)] if sharded else []
+        memory = _memory(recipe, model, setting, cost, layers)
         peak = setting.device.peak_flops
         return Plan(
             name=recipe.name,
@@ -151,6 +162,7 @@ def make_plan(recipe: Recipe, setting: Setting) -> Plan:
             flops=costs.total(mean),
             mfu=None if peak is None else costs.total(mean) / seconds / peak,
             lengths=setting.lengths,
+            sharded=sharded,
         )
 
 
@@ -231,27 +243,49 @@ def _part(recipe: Recipe, model: VisionLanguageModel, name: str) -> Part:
     return Part(parameters=everything - adapters, trained=trained, lr=rates.get(name))
 
 
-def _memory(recipe: Recipe, model: VisionLanguageModel, setting: Setting, cost: RowCost, *, trained: int) -> Memory:
-    gradients = 4 * trained
-    rest = cost.peak - gradients  # the items are told so that they add up to the peak, whenever that is
+def _memory(
+    recipe: Recipe,
+    model: VisionLanguageModel,
+    setting: Setting,
+    cost: RowCost,
+    layers: Sequence[Sequence[nn.Parameter]],
+) -> Memory:
+    """`layers` are the matrices of each layer that the devices share."""
+    held = {parameter: parameter.numel() for parameter in model.parameters()}
+    for parameter in (each for layer in layers for each in layer):
+        rows = own_rows(len(parameter), rank=0, ranks=setting.devices).stop
+        held[parameter] = rows * (parameter.numel() // len(parameter))
+    trained = [parameter for parameter in held if parameter.requires_grad]
+    gradients = 4 * sum(held[parameter] for parameter in trained)
+    # The items are told so that they add up to the peak, whenever that is.
+    rest = cost.peak - sum(parameter.numel() * parameter.element_size() for parameter in trained)
+    if layers:  # of their gradients a device keeps few, so the peak may be where the backward pass begins
+        rest = max(rest, cost.activations + cost.logits)
     activations = min(cost.activations, rest)
     logits = min(cost.logits, rest - activations)
     pixels = 3 * setting.image_size**2 * 4 * max(sum(one.pictures for one in step) for step in setting.steps)
     return Memory(
-        weights=_weights(recipe, model, setting.dtype),
+        weights=_weights(recipe, model, held),
         gradients=gradients,
         optimizer=2 * gradients,
         activations=activations,
         logits=logits,
-        working=rest - activations - logits,
+        working=rest - activations - logits + max((_gathered(layer, setting.dtype) for layer in layers), default=0),
         pictures=pixels if setting.device.name == "cpu" else 0,
         program=setting.program,
     )
 
 
-def _weights(recipe: Recipe, model: VisionLanguageModel, dtype: torch.dtype) -> int:
-    """Bytes of all weights: masters in fp32, frozen ones in `dtype` or 4 bits (all of the language's layers but its
-    head: see `train.quantize`)."""
+def _gathered(layer: Sequence[nn.Parameter], dtype: torch.dtype) -> int:
+    """Bytes that a pass holds of a layer beside the shares: matrices and gradients in `dtype`, the latter in fp32, too,
+    in which they are added up."""
+    trained = sum(parameter.numel() for parameter in layer if parameter.requires_grad)
+    return GATHERED * dtype.itemsize * sum(parameter.numel() for parameter in layer) + (dtype.itemsize + 4) * trained
+
+
+def _weights(recipe: Recipe, model: VisionLanguageModel, held: Mapping[nn.Parameter, int]) -> int:
+    """Bytes of the weights that a device holds: masters in fp32, frozen ones in the arithmetic's type or 4 bits (all of
+    the language's layers but its head: see `train.quantize`)."""
     packed: set[torch.Tensor] = set()
     if recipe.train.quantize is not None:
         head = model.language.get_output_embeddings()
@@ -260,7 +294,7 @@ def _weights(recipe: Recipe, model: VisionLanguageModel, dtype: torch.dtype) -> 
                 packed.add(module.weight)
     return math.ceil(
         sum(
-            parameter.numel() * (NF4_BYTES if parameter in packed else parameter.element_size())
-            for parameter in model.parameters()
+            size * (NF4_BYTES if parameter in packed else 4 if parameter.requires_grad else parameter.element_size())
+            for parameter, size in held.items()
         )
     )

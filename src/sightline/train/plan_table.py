@@ -58,7 +58,8 @@ def _lines(plan: Plan, *, price: float | None, measured: Measured | None) -> Ite
     cost = "" if price is None else f", cost {plan.hours * plan.devices * price:,.2f}"
     yield f"{plan.steps:,} steps: {plan.hours:.3g} hours{cost}"
     if plan.devices > 1:
-        yield f"(every device holds the whole model; the {plan.devices} of them share each step evenly)"
+        held = "the devices share the language model's layers" if plan.sharded else "every device holds the whole model"
+        yield f"({held}; the {plan.devices} of them share each step evenly)"
     if measured is not None:
         peak = "" if measured.peak_memory is None else f", peak {measured.peak_memory / GIB:.2f} GiB"
         each = ", ".join(f"{one:.2f}" for one in measured.seconds)

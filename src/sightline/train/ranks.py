@@ -1,8 +1,9 @@
 """Several processes that take every step of a run together, each on a device of its own.
 
 Comes in: what `torchrun` puts into the environment. Goes out: `Ranks`: sums over all of them, and an order among them.
-Every rank holds the whole model, trains on its share of a step's samples, and adds its gradient to the others'. A run
-of one process is the same with one rank, for which nothing here does anything. Does not know what is trained.
+Every rank holds the whole model (all but what `shard` cuts), trains on its share of a step's samples, and adds its
+gradient to the others'. A run of one process is the same with one rank, for which nothing here does anything. Does not
+know what is trained.
 """
 
 from __future__ import annotations

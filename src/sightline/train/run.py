@@ -38,8 +38,10 @@ from sightline.train.flops import StepFlops, step_flops
 from sightline.train.optim import build_optimizer, parameter_groups
 from sightline.train.output import FINISHED, STATES, claim
 from sightline.train.parts import add_lora, freeze, merge_lora
-from sightline.train.ranks import Ranks, join, own_device
+from sightline.train.pieces import any_cut, gathered
+from sightline.train.ranks import ALONE, Ranks, join, own_device
 from sightline.train.samples import SampleSet, read_sources
+from sightline.train.shard import shard_layers
 from sightline.train.state import TrainState, resume, trained_parameters
 
 Say = Callable[[str], None]
@@ -166,7 +168,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     total = recipe.train.steps or total_steps(
         num_samples=samples.per_epoch, batch=recipe.train.batch, epochs=recipe.train.epochs or 1
     )
-    model = _trainable(recipe, processor, device=device, dtype=dtype)
+    model = _trainable(recipe, processor, device=device, dtype=dtype, ranks=ranks)
     packed = recipe.train.packing and _pack(model, device=device, dtype=dtype, say=say)
     model.set_gradient_checkpointing(recipe.train.gradient_checkpointing)
     groups = parameter_groups(model.parts(), recipe.train.lr, weight_decay=recipe.train.weight_decay)
@@ -203,9 +205,31 @@ def is_finished(run: Run) -> bool:
     return read_json(path) == _mark(run)
 
 
-def finish(run: Run) -> None:
+def whole_model(run: Run) -> VisionLanguageModel | None:
+    """The trained model with all its weights in full, on the first rank; None on the others.
+
+    What was quantised or cut is read again, from where it came, and takes over what the run has trained. Adapters that
+    were trained on 4 bits are merged into 16, as LLaVA's merge_lora_weights.py does: what the rounding took is given
+    back, and the adapters are small beside it.
+    """
+    first = run.ranks.first
+    if run.recipe.train.quantize is None and not any_cut(run.model):
+        return run.model if first else None
+    settings = run.recipe.train.model_copy(update={"quantize": None})
+    recipe = run.recipe.model_copy(update={"train": settings})
+    model, targets = None, dict[str, torch.nn.Parameter]()
+    with run.ranks.first_goes_ahead():
+        if first:
+            model = _trainable(recipe, run.processor, device=torch.device("cpu"), dtype=run.dtype)
+            targets = trained_parameters(model)
+    for name, tensor in gathered(dict(trained_parameters(run.model)), first=first):
+        if first:
+            targets[name].data.copy_(tensor)
+    return model
+
+
+def finish(run: Run, model: VisionLanguageModel) -> None:
     """Writes the trained model and its processor into the run's directory, which then is a checkpoint."""
-    model = run.model if run.recipe.train.quantize is None else _in_full_precision(run)
     if run.recipe.train.lora is not None:
         merge_lora(model, run.directory / "lora")
     info = {"processor": run.processor.describe(), "recipe": json.loads(run.recipe.model_dump_json(exclude_unset=True))}
@@ -214,9 +238,9 @@ def finish(run: Run) -> None:
 
 
 def _trainable(
-    recipe: Recipe, processor: Processor, *, device: torch.device, dtype: torch.dtype
+    recipe: Recipe, processor: Processor, *, device: torch.device, dtype: torch.dtype, ranks: Ranks = ALONE
 ) -> VisionLanguageModel:
-    """The model as the recipe trains it: frozen, quantised and adapted part by part, on its device."""
+    """The model as the recipe trains it: frozen, quantised, adapted and cut part by part, on its device."""
     torch.manual_seed(recipe.seed)
     model = assemble_model(recipe, processor)
     freeze(model, recipe.train.lr)
@@ -225,6 +249,8 @@ def _trainable(
         quantize_language(model.language, scheme, device=device, dtype=dtype, key="train.quantize")
     if recipe.train.lora is not None:
         add_lora(model, recipe.train.lora)
+    if recipe.train.shard and not ranks.alone:
+        shard_layers(model, ranks, device=device, dtype=dtype)
     place(model, device=device, dtype=dtype)
     return model
 
@@ -233,6 +259,10 @@ def _pack(model: VisionLanguageModel, *, device: torch.device, dtype: torch.dtyp
     """Switches the language model to packed rows, if it can; otherwise says why not."""
     with autocast(device, dtype):
         fault = use_packed_attention(model.language)
+    if fault is not None and any_cut(model):  # the attempt may have left the layers gathered
+        raise ConfigError(
+            f"train.shard: this language model cannot take packed rows ({fault}); set train.packing: false"
+        )
     if fault is not None:
         say(f"this language model cannot take packed rows ({fault}): batches are padded, as with train.packing=false")
     return fault is None
@@ -244,21 +274,6 @@ def _flops(model: VisionLanguageModel) -> StepFlops | None:
         return step_flops(model)
     except (AttributeError, TypeError):
         return None
-
-
-def _in_full_precision(run: Run) -> VisionLanguageModel:
-    """What the run has trained, upon weights that never were quantised: they are read again, from where they came.
-
-    Adapters that were trained on 4 bits are merged into 16, as LLaVA's merge_lora_weights.py does: what the rounding
-    took is given back, and the adapters are small beside it.
-    """
-    settings = run.recipe.train.model_copy(update={"quantize": None})
-    recipe = run.recipe.model_copy(update={"train": settings})
-    model = _trainable(recipe, run.processor, device=torch.device("cpu"), dtype=run.dtype)
-    targets = trained_parameters(model)
-    for name, parameter in trained_parameters(run.model).items():
-        targets[name].data.copy_(parameter.data)
-    return model
 
 
 def _nothing(message: str) -> None:

@@ -8,7 +8,7 @@ content, so that any family counts exactly, recomputation and adapters included;
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ from sightline.train.device import autocast
 from sightline.train.flops import attention_flops, causal_pairs
 from sightline.train.linear_loss import linear_cross_entropy
 from sightline.train.parts import add_lora, freeze, set_modes
+from sightline.train.shard import decoder_layers, matrices
 
 CPU = torch.device("cpu")
 
@@ -75,7 +76,9 @@ class RowCost:
 
 
 @contextmanager
-def fake_model(recipe: Recipe, *, dtype: torch.dtype, vocabulary: int | None) -> Iterator[VisionLanguageModel]:
+def fake_model(
+    recipe: Recipe, *, dtype: torch.dtype, vocabulary: int | None, sharded: bool = False
+) -> Iterator[VisionLanguageModel]:
     """The model as a run would train it, of fake tensors, which can be used inside the block alone.
 
     A quantised language model stands there unpacked: its layers are unpacked one at a time when they run.
@@ -83,6 +86,7 @@ def fake_model(recipe: Recipe, *, dtype: torch.dtype, vocabulary: int | None) ->
     Args:
         dtype: of frozen weights and of the arithmetic.
         vocabulary: ids that the language model must have rows for; None: those that it has.
+        sharded: the layers' matrices are those that a pass gathers, in `dtype` (see `train.shard`).
     """
     parts: Any = assemble_parts_on_meta(recipe)
     if vocabulary is not None:
@@ -95,17 +99,18 @@ def fake_model(recipe: Recipe, *, dtype: torch.dtype, vocabulary: int | None) ->
     model.set_gradient_checkpointing(recipe.train.gradient_checkpointing)
     set_modes(model, recipe.train)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        _make_fake(model, dtype)
+        layers = decoder_layers(model.language) if sharded else []
+        _make_fake(model, dtype, {each for layer in layers for each in matrices(layer)})
         yield model
 
 
-def _make_fake(model: nn.Module, dtype: torch.dtype) -> None:
+def _make_fake(model: nn.Module, dtype: torch.dtype, gathered: Collection[nn.Parameter]) -> None:
     """Fake weights for those on the meta device, of the types of `device.place`; what was tied stays tied."""
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, old in list(module.named_parameters(recurse=False)):
             if old not in made:
-                kind = torch.float32 if old.requires_grad else dtype
+                kind = torch.float32 if old.requires_grad and old not in gathered else dtype
                 made[old] = nn.Parameter(torch.empty(old.shape, dtype=kind), requires_grad=old.requires_grad)
             setattr(module, name, made[old])
         for name, buffer in list(module.named_buffers(recurse=False)):

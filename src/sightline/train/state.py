@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sightline.atomic import new_directory, read_json, readable_directory, verify_manifest, write_atomic
 from sightline.errors import CheckpointError
+from sightline.model.weights import stream_file
+from sightline.train.pieces import gathered, is_cut, own, place_of
+from sightline.train.ranks import ALONE, Ranks
 
 STATE_VERSION = 1
 _NAME = re.compile(r"step-(\d{8})")
@@ -56,25 +59,50 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def save_state(
-    directory: Path, state: TrainState, *, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int
-) -> Path:
-    """Writes `directory/step-N`, then removes all but the `keep` newest up to it; a failed removal is no matter."""
+    directory: Path,
+    state: TrainState,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keep: int,
+    ranks: Ranks = ALONE,
+) -> None:
+    """Writes `directory/step-N`, then removes all but the `keep` newest up to it; a failed removal is no matter.
+
+    Of several ranks the first writes; all must call, since each gives its rows of what is cut, tensor by tensor. The
+    files are the same however many there are.
+    """
+    trained: dict[str, Tensor] = dict(trained_parameters(model))
+    moments = _optimizer_tensors(model, optimizer)
+    content = gathered(trained | moments, first=ranks.first)
+    try:
+        if ranks.first:
+            _write_state(directory, state, trained, moments, content, keep=keep)
+    finally:
+        deque(content, maxlen=0)  # the other ranks must not wait for one whose disk is full
+
+
+def _write_state(
+    directory: Path,
+    state: TrainState,
+    trained: Mapping[str, Tensor],
+    moments: Mapping[str, Tensor],
+    content: Iterator[tuple[str, Tensor]],
+    *,
+    keep: int,
+) -> None:
     target = directory / f"step-{state.step:08d}"
     directory.mkdir(parents=True, exist_ok=True)
     if target.exists():
         shutil.rmtree(target)  # it is damaged, or the run would have gone on from there
     with new_directory(target, info={"step": state.step}) as staging:
-        save_file(
-            {name: parameter.detach() for name, parameter in trained_parameters(model).items()},
-            staging / "trained.safetensors",
-        )
-        save_file(_optimizer_tensors(model, optimizer), staging / "optimizer.safetensors")
+        stream_file(staging / "trained.safetensors", trained, content)
+        stream_file(staging / "optimizer.safetensors", moments, content)
         write_atomic(staging / "state.json", _to_json({"state_version": STATE_VERSION, **asdict(state)}))
     found = _found(directory)
     own = found.index(target)  # what is newer is damaged, too, and must not push out the whole ones
     for old in found[:own] + found[own + keep :]:
         shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def resume(
@@ -157,18 +185,21 @@ def _fill(path: Path, targets: dict[str, Tensor]) -> None:
             odd = sorted(names ^ targets.keys())[0]
             raise CheckpointError(f"{path}: {odd} is on one side only, in the file or in this run's trained parameters")
         for name, target in targets.items():
-            stored = file.get_tensor(name)
-            if stored.shape != target.shape:
+            stored = file.get_slice(name)
+            if stored.get_shape() != list(target.shape):
                 raise CheckpointError(
-                    f"{path}: {name} has shape {list(stored.shape)}, this run's has {list(target.shape)}"
+                    f"{path}: {name} has shape {stored.get_shape()}, this run's has {list(target.shape)}"
                 )
-            target.copy_(stored)
+            if not is_cut(target):
+                target.copy_(file.get_tensor(name))
+            elif len(own(target)):
+                own(target).copy_(stored[place_of(target)])
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """AdamW's moments and step counts as `slot/parameter name`."""
     return {
-        f"{slot}/{name}": value.detach().clone().contiguous()
+        f"{slot}/{name}": value
         for name, parameter in trained_parameters(model).items()
         for slot, value in optimizer.state.get(parameter, {}).items()
     }

@@ -18,7 +18,9 @@ from sightline.errors import TrainingError
 from sightline.model.vlm import VisionLanguageModel
 from sightline.train.device import autocast
 from sightline.train.loss import loss_sum
+from sightline.train.pieces import clip_gradients, gradient_norm, is_cut
 from sightline.train.ranks import ALONE, Ranks
+from sightline.train.shard import idle_loss, passes
 from sightline.train.state import trained_parameters
 
 
@@ -52,18 +54,19 @@ def accumulate(
         names = [name for batch in batches for name in batch.ids[:3]][:3]
         raise TrainingError(f"no trained token in a whole step (samples {', '.join(names)}, ...)")
     device = next(model.parameters()).device
-    losses: list[torch.Tensor] = []
-    for batch in batches:
+    losses: list[tuple[Batch, torch.Tensor]] = []
+    for batch in passes(batches, model, ranks):
         with autocast(device, dtype):
-            loss = loss_sum(model, batch.to(device)) / count
+            loss = idle_loss(model) if batch is None else loss_sum(model, batch.to(device)) / count
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
-    values = torch.stack(losses).tolist() if losses else []
+        if batch is not None:
+            losses.append((batch, loss.detach()))
+    values = torch.stack([loss for _, loss in losses]).tolist() if losses else []
     suspects = [
-        name for batch, value in zip(batches, values, strict=True) if not math.isfinite(value) for name in batch.ids
+        name for (batch, _), value in zip(losses, values, strict=True) if not math.isfinite(value) for name in batch.ids
     ]
-    ranks.sum_gradients(trained_parameters(model).values())
+    ranks.sum_gradients(each for each in trained_parameters(model).values() if not is_cut(each))
     return ranks.totals(sum(values))[0], suspects
 
 
@@ -84,11 +87,11 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     loss, suspects = accumulate(model, batches, dtype=dtype, ranks=ranks)
     gradients = [parameter.grad for parameter in trained_parameters(model).values() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = gradient_norm(gradients, ranks)
     result = StepResult(loss=loss, gradient_norm=norm.item())
     if result.finite:
         if clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(list(trained_parameters(model).values()), clip, norm)
+            clip_gradients(trained_parameters(model).values(), clip, norm)
         optimizer.step()
     else:
         suspects = ranks.joined(suspects) or ranks.joined([name for batch in batches for name in batch.ids])
