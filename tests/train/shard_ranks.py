@@ -2,20 +2,23 @@
 
     torchrun -m tests.train.shard_ranks FOLDER
 
-Trains every recipe `FOLDER/*.yaml`, that of `full_disk` with a disk that is full once, and takes `uneven_steps`. Each
-rank writes `facts-RANK.json` there.
+Trains every recipe `FOLDER/*.yaml`, that of `full_disk` with a disk that is full once, that of `stopped` up to a
+signal, and takes `uneven_steps`. Each rank writes `facts-RANK.json` there.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +33,7 @@ from sightline.train.ranks import ALONE, Ranks, join
 from sightline.train.shard import decoder_layers, matrices, shard_layers
 from sightline.train.step import StepResult, take_step
 from tests.fakes import tiny_model
+from tests.train.conftest import _without_plot
 from tests.train.small_run import prepared
 from tests.train.test_step import batches_of
 
@@ -37,14 +41,18 @@ CPU = torch.device("cpu")
 
 
 def main(folder: Path) -> None:
-    loop.plot_run = lambda rows, path, *, title: path.write_bytes(b"")  # type: ignore[assignment]
+    _without_plot(pytest.MonkeyPatch())
     ranks = join()
     facts: dict[str, Any] = {"steps": uneven_steps(ranks)}
     for path in sorted(folder.glob("*.yaml")):
         run = prepared(load_recipe(path))
-        with full_once() if path.stem == "full_disk" and ranks.first else nullcontext():
-            loop.train(run, quiet=True)
-        facts[path.stem] = held(run.model.language, run.optimizer)
+        trouble = {("full_disk", 0): full_once, ("stopped", 1): stop_at_5}.get((path.stem, ranks.rank), nullcontext)
+        try:
+            with trouble():
+                loop.train(run, quiet=True)
+            facts[path.stem] = held(run.model.language, run.optimizer)
+        except loop.Stopped as stopped:
+            facts[path.stem] = {"exit": stopped.code, "step": run.state.step}
         run.release()
     (folder / f"facts-{ranks.rank}.json").write_text(json.dumps(facts))
 
@@ -52,15 +60,32 @@ def main(folder: Path) -> None:
 @contextmanager
 def full_once() -> Iterator[None]:
     """In the block the first file of a state finds no room, in the middle of it."""
-    real = state.stream_file
+    with pytest.MonkeyPatch.context() as patch:
 
-    def full(path: Path, planned: Mapping[str, Tensor], content: Iterator[tuple[str, Tensor]]) -> None:
-        state.stream_file = real
-        next(content)
-        raise OSError(28, "No space left on device")
+        def full(path: Path, planned: Mapping[str, Tensor], content: Iterator[tuple[str, Tensor]]) -> None:
+            patch.undo()
+            next(content)
+            raise OSError(28, "No space left on device")
 
-    state.stream_file = full
-    yield
+        patch.setattr(state, "stream_file", full)
+        yield
+
+
+@contextmanager
+def stop_at_5() -> Iterator[None]:
+    """In the block this process alone is sent a signal in the fifth step."""
+    real, steps = loop.take_step, 0
+
+    def take(*arguments: Any, **others: Any) -> StepResult:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "take_step", take)
+        yield
 
 
 def held(language: Any, optimizer: torch.optim.Optimizer) -> dict[str, int]:

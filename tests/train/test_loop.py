@@ -414,7 +414,7 @@ def test_validation_rows_are_not_doubled_by_a_death_at_the_very_end(
     recipe = align_recipe(world, tmp_path / "run", validation=data, train={"validate_every": 6})
     run = prepared(recipe)
     with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(loop, "finish", lambda run: crash())
+        patch.setattr(loop, "finish", lambda run, model: crash())
         train(run, quiet=True)
     run.release()
     measured = [row["step"] for row in rows(trained(recipe)) if "validation_loss" in row]

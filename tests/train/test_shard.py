@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from sightline.train.shard import decoder_layers, passes
 from tests.fakes import tiny_language, tiny_model
 from tests.train.conftest import _without_plot
 from tests.train.small_run import align_recipe, instruct_recipe, trained
-from tests.train.test_ranks import assert_alike, command, environment, rows, validation_losses
+from tests.train.test_ranks import assert_alike, environment, rows, validation_losses
 from tests.train.test_step import batches_of
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +47,7 @@ def recipe_of(kind: str, world: Path, output: Path, **train: Any) -> Recipe:
     changes: dict[str, Mapping[str, Any]] = {
         "full": SAVED,
         "full_disk": SAVED,
+        "stopped": SAVED,
         "lora": {**LORA, "gradient_checkpointing": True},
         "padded": {"packing": False, "micro_batch": 1, "gradient_checkpointing": True},
         "bf16": {"precision": "bf16"},
@@ -71,9 +71,9 @@ def ones(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 
 @pytest.fixture(scope="module")
 def twos(world: Path, ones: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes train: every kind, one of them with a disk that is full once; and what one has begun."""
+    """What two processes train: every kind; one with a disk full once, one that is stopped, one begun by one."""
     folder = tmp_path_factory.mktemp("twos")
-    recipes = {kind: recipe_of(kind, world, folder / kind, **SHARD) for kind in (*KINDS, "full_disk")}
+    recipes = {kind: recipe_of(kind, world, folder / kind, **SHARD) for kind in (*KINDS, "full_disk", "stopped")}
     recipes["from_one"] = begun(ones["full"], recipe_of("full", world, folder / "from_one", **SHARD))
     return launched(folder, recipes, ranks=2)
 
@@ -213,21 +213,11 @@ def test_the_adapters_of_a_sharded_run_are_saved_whole(ones: dict[str, Path], tw
         torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=2e-4, msg=name)
 
 
-def test_a_sharded_run_that_was_stopped_goes_on_in_one_process(
-    world: Path, ones: dict[str, Path], tmp_path: Path
+def test_a_sharded_run_that_a_signal_stopped_goes_on_in_one_process(
+    world: Path, ones: dict[str, Path], twos: Path
 ) -> None:
-    recipe = recipe_of("full", world, tmp_path / "run", **SHARD)
-    process = subprocess.Popen(
-        command(recipe, 2, tmp_path / "recipe.yaml"), env=environment(), stderr=subprocess.DEVNULL
-    )
-    states = tmp_path / "run" / "checkpoints"
-    give_up = time.monotonic() + 240
-    while not any(states.glob("step-*")) and time.monotonic() < give_up and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=120)
-    assert any(states.glob("step-*"))
-    assert_alike(ones["full"], trained(recipe))
+    assert [fact["stopped"] for fact in facts(twos)] == [{"exit": 128 + signal.SIGTERM, "step": 5}] * 2
+    assert_alike(ones["full"], trained(recipe_of("stopped", world, twos / "stopped")))
 
 
 # ---- what is cut, and what may not be --------------------------------------------------------------------------------

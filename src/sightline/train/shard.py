@@ -35,7 +35,8 @@ def decoder_layers(language: Any) -> list[nn.Module]:
     lists = [module for module in decoder(language).modules() if isinstance(module, nn.ModuleList) and len(module)]
     if not lists:
         raise ConfigError(f"train.shard: {type(language).__name__} has no list of layers; remove train.shard")
-    return list(max(lists, key=_size))
+    heaviest: nn.ModuleList = max(lists, key=_size)
+    return list(heaviest)
 
 
 def _size(module: nn.Module) -> int:
@@ -97,9 +98,9 @@ def idle_loss(model: VisionLanguageModel) -> Tensor:
     """0, with gradients of 0, by way of all layers: this rank's part in a pass of the others."""
     language = model.language
     embeddings = language.get_input_embeddings().weight[None, :1].detach()
-    place = torch.zeros(1, 1, dtype=torch.int64, device=embeddings.device)
-    rows: dict[str, Any] = {"attention_mask": torch.ones_like(place)}
+    position = torch.zeros(1, 1, dtype=torch.int64, device=embeddings.device)
+    rows: dict[str, Any] = {"attention_mask": torch.ones_like(position)}
     if language.config._attn_implementation == NAME:
-        rows = {"position_ids": place, **packing_arguments([1])}
+        rows = {"position_ids": position, **packing_arguments([1])}
     states: Tensor = decoder(language)(inputs_embeds=embeddings, use_cache=False, **rows).last_hidden_state
     return (states * 0).sum()

@@ -100,8 +100,8 @@ def _write_state(
         stream_file(staging / "optimizer.safetensors", moments, content)
         write_atomic(staging / "state.json", _to_json({"state_version": STATE_VERSION, **asdict(state)}))
     found = _found(directory)
-    own = found.index(target)  # what is newer is damaged, too, and must not push out the whole ones
-    for old in found[:own] + found[own + keep :]:
+    place = found.index(target)  # what is newer is damaged, too, and must not push out the whole ones
+    for old in found[:place] + found[place + keep :]:
         shutil.rmtree(old, ignore_errors=True)
 
 
