@@ -104,9 +104,10 @@ def test_training_is_the_same_bit_for_bit(kind: str, world: Path, data: Path, tm
     assert result_hashes(found) == result_hashes(plain)
 
 
-def test_of_several_processes_the_first_one_asks(world: Path, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard", [False, True])
+def test_several_processes_have_the_figures_of_one(shard: bool, world: Path, data: Path, tmp_path: Path) -> None:
     expected = asked(instruct_recipe(world, tmp_path / "one", start=None, benchmarks=spec(data)))
-    recipe = instruct_recipe(world, tmp_path / "two", start=None, benchmarks=spec(data))
+    recipe = instruct_recipe(world, tmp_path / "two", start=None, train={"shard": shard}, benchmarks=spec(data))
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
@@ -116,6 +117,9 @@ def test_of_several_processes_the_first_one_asks(world: Path, data: Path, tmp_pa
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert figures(tmp_path / "two") == figures(expected)
+    assert [loss for _, loss in losses(tmp_path / "two")] == pytest.approx(
+        [loss for _, loss in losses(expected)], abs=2e-5
+    )
     assert done.stderr.count(f"step {STEPS}: pope.mean_f1 ") == 1
 
 

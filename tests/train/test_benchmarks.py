@@ -200,13 +200,3 @@ def test_figures_are_told_and_timed(world: Path, tmp_path: Path, capsys: pytest.
     ((_, row),) = figures(found)
     assert f"step {STEPS}: pope.mean_f1 {row['pope.mean_f1']:.4g}, mme.perception - (0 s)" in capsys.readouterr().err
     assert rows(found)[-1]["benchmark_seconds"] > 0
-
-
-def test_of_layers_that_processes_share_nothing_can_be_asked(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "any_cut", lambda model: True)
-    recipe = instruct_recipe(world, tmp_path / "run", start=None, benchmarks=EVERY_FIVE)
-    with pytest.raises(ConfigError, match=r"benchmarks: cannot be asked while .* \(train\.shard\); remove one"):
-        asked(recipe, Asker())
-    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -8,8 +8,10 @@ modes and random numbers are set anew at every step.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from sightline.data.processor import Processor
@@ -17,6 +19,7 @@ from sightline.model.packed import usual_attention
 from sightline.model.vlm import VisionLanguageModel
 from sightline.train.device import autocast
 from sightline.train.log import LOG_FILE, Log, read_log
+from sightline.train.pieces import any_cut
 from sightline.train.run import Run
 
 KEY = "benchmarks"
@@ -54,13 +57,36 @@ class Benchmarks(Protocol):
 def ask_due(run: Run, benchmarks: Benchmarks | None, log: Log, *, stopping: Callable[[], bool]) -> bool:
     """Asks what is due at the step where the run stands, unless the log has it. The first rank asks, the others wait.
 
+    Where layers are cut over the ranks none can answer alone: all ask the same, in step, and the first one's answers
+    count.
+
     Returns:
         False where the run is to stop, and nothing was asked or not everything: it is due again when the run goes on.
     """
     if benchmarks is None or not _is_due(run):
         return True
-    broken_off = run.ranks.first and not _is_logged(run) and (stopping() or not _ask(run, benchmarks, log, stopping))
-    return not run.ranks.largest(int(broken_off))
+    ranks, together = run.ranks, any_cut(run.model)
+    if ranks.largest(int(ranks.first and _is_logged(run))):
+        return True
+
+    def agreed() -> bool:
+        return ranks.largest(int(stopping())) > 0 if together else stopping()
+
+    whole = True
+    if ranks.first or together:
+        with _folder(run) as folder:
+            whole = not agreed() and _ask(run, benchmarks, log, folder, agreed)
+    return not ranks.largest(int(not whole))
+
+
+@contextmanager
+def _folder(run: Run) -> Iterator[Path]:
+    """Of this step's answers; on all ranks but the first one it is gone afterwards."""
+    if run.ranks.first:
+        yield run.directory / KEY / f"step-{run.state.step:08d}"
+        return
+    with TemporaryDirectory(prefix="sightline-benchmarks-") as place:
+        yield Path(place)
 
 
 def _is_due(run: Run) -> bool:
@@ -74,14 +100,14 @@ def _is_logged(run: Run) -> bool:
     return any(row["step"] == run.state.step and KEY in row for row in read_log(run.directory / LOG_FILE))
 
 
-def _ask(run: Run, benchmarks: Benchmarks, log: Log, stopping: Callable[[], bool]) -> bool:
+def _ask(run: Run, benchmarks: Benchmarks, log: Log, folder: Path, stopping: Callable[[], bool]) -> bool:
     """Asks and writes the row; False where it broke off."""
     step, started = run.state.step, time.perf_counter()
     with usual_attention(run.model.language), autocast(run.device, run.dtype):
         found = benchmarks.figures(
             run.model,
             run.processor,
-            folder=run.directory / KEY / f"step-{step:08d}",
+            folder=folder,
             name=f"{run.recipe.name}-{step}",
             stopping=stopping,
             log=log,

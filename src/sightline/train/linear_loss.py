@@ -96,5 +96,5 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         torch.addmm(total, left, right, out=total)
         return
     rows = max(1, LOGITS_AT_ONCE // total.shape[1])
-    for part, factor in zip(total.split(rows), left.split(rows), strict=True):
+    for part, factor in zip(torch.split(total, rows), torch.split(left, rows), strict=True):
         part += factor @ right

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from sightline.data.batch import Batch
 from sightline.data.loader import Refusal, Step, steps
-from sightline.errors import ConfigError, DataError, StorageError, TrainingError
+from sightline.errors import DataError, StorageError, TrainingError
 from sightline.train.benchmarks import Benchmarks, ask_due
 from sightline.train.device import autocast
 from sightline.train.devices import peak_flops
@@ -28,7 +28,6 @@ from sightline.train.log import LOG_FILE, Log, NoLog, RunLog, read_log
 from sightline.train.loss import loss_sum
 from sightline.train.optim import rate_at, set_rates
 from sightline.train.parts import set_modes
-from sightline.train.pieces import any_cut
 from sightline.train.plot import plot_run
 from sightline.train.run import Run, finish, is_finished, whole_model
 from sightline.train.shard import idle_loss, passes
@@ -63,7 +62,7 @@ def train(run: Run, *, quiet: bool = False, benchmarks: Benchmarks | None = None
         return run.directory
     assert (benchmarks is None) == (run.recipe.benchmarks is None)
     if benchmarks is not None:
-        _check_benchmarks(run, benchmarks)
+        benchmarks.check(run.model, run.processor)
     settings, ranks = run.recipe.train, run.ranks
     log = _open_log(run, quiet=quiet)
     source = steps(
@@ -97,15 +96,6 @@ def train(run: Run, *, quiet: bool = False, benchmarks: Benchmarks | None = None
                 raise _stopped(run, log, told)
     _finish(run)
     return run.directory
-
-
-def _check_benchmarks(run: Run, benchmarks: Benchmarks) -> None:
-    if any_cut(run.model):  # one process alone cannot answer
-        raise ConfigError(
-            "benchmarks: cannot be asked while several processes share the layers (train.shard); remove one of the two "
-            "keys, or evaluate the finished checkpoint"
-        )
-    benchmarks.check(run.model, run.processor)
 
 
 def _stopped(run: Run, log: Log, told: int) -> Stopped:
