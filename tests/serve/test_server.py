@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -210,6 +211,13 @@ def test_others_reach_a_server_only_with_a_key(host: str, loopback: bool) -> Non
 def test_a_port_that_is_taken_is_refused_in_one_line(capsys: Captured) -> None:
     with listen("127.0.0.1", 0) as taken:
         assert_refused(capsys, f"serve nowhere --port {taken.getsockname()[1]}", "in use")
+
+
+def test_no_write_waits_for_the_clients_acknowledgement_of_the_one_before() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_command_refuses_what_is_unsafe_or_not_there(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,8 @@ def serve(
     service = Service(limits=Limits(rows=rows, queue=queue, remembered=remember), fetch=fetch, told=say)
     folders = [folder.resolve() for folder in checkpoint]
     for name, folder in zip(names_of(folders), folders, strict=True):
-        model, processor = load(folder, device=choose_device(), quantize=quantize)
+        with ThreadPoolExecutor(1) as aside:  # see `sightline.serve.engine`
+            model, processor = aside.submit(load, folder, device=choose_device(), quantize=quantize).result()
         service.add(name, model, processor, card=card_of(model, processor, read_info(folder)))
         say(f"{name}: loaded")
     address, number = listening.getsockname()[:2]

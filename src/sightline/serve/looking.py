@@ -1,7 +1,7 @@
 """`POST /v1/explain`: where a model looked for an answer.
 
 Comes in: a conversation and an answer to it. Goes out: heat over each of its pictures. It changes nothing in the model,
-so the engine's steps go on meanwhile; one explanation is made at a time, on a thread of its own.
+so the engine's steps go on meanwhile; one explanation is made at a time, each on a thread of its own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def explain(request: Request) -> Response:
         raise Refusal("nothing_to_explain", param="answer" if talk.addresses else "messages")
     question = Question(served=served, talk=talk, answer=asked.answer, left=threading.Event())
     served.seats.claim(wait=served.wait)
-    work = asyncio.get_running_loop().run_in_executor(_explainer, _explained, question)
+    work = asyncio.get_running_loop().run_in_executor(_explainer, _aside, question)
     work.add_done_callback(lambda done: served.seats.release())  # the seat is free when the work has stopped
     try:
         return JSONResponse(await asyncio.wait_for(asyncio.shield(work), service.limits.answer))
@@ -56,6 +56,12 @@ async def explain(request: Request) -> Response:
         raise Refusal("timeout") from None
     finally:
         question.left.set()
+
+
+def _aside(question: Question) -> dict[str, Any]:
+    """On a thread that ends with it: see `engine` on threads that compute."""
+    with ThreadPoolExecutor(1) as once:
+        return once.submit(_explained, question).result()
 
 
 def _explained(question: Question) -> dict[str, Any]:

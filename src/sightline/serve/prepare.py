@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -132,7 +133,9 @@ class Preparer:
             raise Refusal("unsupported_conversation", param="messages") from None
         if len(ids) >= self._context:
             raise Refusal("context_length_exceeded", param="messages")
-        pixels = torch.cat([self._processor.pixels([]), *(self._pixels(*address) for address in talk.addresses)])
+        pixels = self._processor.pixels([])
+        if talk.addresses:  # put together by numpy: see `engine` on threads that compute
+            pixels = torch.from_numpy(np.concatenate([self._pixels(*address).numpy() for address in talk.addresses]))
         return Prepared(ids=ids, pixels=pixels, pictures=picture_keys(pixels))
 
     def told(self, talk: Conversation, answer: str) -> tuple[Told, list[Image.Image]]:
