@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
-import socket
 import threading
 import time
 from collections.abc import Iterator

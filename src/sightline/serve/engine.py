@@ -6,9 +6,9 @@ two steps of generation, requests whose clients left are let go and waiting ones
 served; every step gives each row its next token. A row's tokens depend on its own request alone. Knows nothing of HTTP
 or JSON.
 
-On a CPU no other thread that lives on may compute with torch: OpenMP keeps a team of threads for each that did, and when
-all teams together have more threads than there are processors, libgomp's wait for work by sleeping (its throttled spin
-count), which doubles the time of a step of small products.
+On a CPU no other thread that lives on may compute with torch: OpenMP keeps a team of threads for each that did, and
+when all teams together have more threads than there are processors, libgomp's wait for work by sleeping (its throttled
+spin count), which doubles the time of a step of small products.
 """
 
 from __future__ import annotations
