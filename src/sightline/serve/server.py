@@ -66,8 +66,8 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=512)
-        # Connections inherit it; asyncio sets it only where a socket names its protocol, as this one does not. Without it
-        # the second write of an answer waits for the client's delayed acknowledgement of the first: 40 ms.
+        # Connections inherit it; asyncio sets it only where a socket names its protocol, as this one does not. Without
+        # it the second write of an answer waits for the client's delayed acknowledgement of the first: 40 ms.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except (OSError, OverflowError) as error:
