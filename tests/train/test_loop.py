@@ -286,8 +286,9 @@ def test_memory_is_flat_over_the_steps(world: Path, aligned: Path, tmp_path: Pat
 
 
 def alive() -> tuple[int, int]:
-    """How many tensors there are in the process, and the bytes of their storages."""
-    tensors: list[Any] = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    """How many ordinary tensors there are in the process (other tests may have left others), and their bytes."""
+    found: list[Any] = [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)]
+    tensors = [thing for thing in found if thing.layout == torch.strided and thing.is_cpu and not thing.is_quantized]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return len(tensors), sum(storages.values())
 

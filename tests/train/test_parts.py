@@ -74,7 +74,7 @@ def test_lora_leaves_the_language_model_itself_alone(world: Path, aligned: Path,
     frozen = {name: hashes(run.model.parts()[name], trained=False) for name in PARTS}
     moving = {name: hashes(run.model.parts()[name], trained=True) for name in ("connector", "language")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.train.loop.finish", lambda run: None)
+        patch.setattr("sightline.train.loop.finish", lambda run, model: None)
         train(run, quiet=True)
     assert {name: hashes(run.model.parts()[name], trained=False) for name in PARTS} == frozen
     for name, before in moving.items():

@@ -40,7 +40,7 @@ def test_adapters_and_connector_train_and_the_packed_weights_do_not(world: Path,
     before = {name: value.detach().clone() for name, value in run.model.named_parameters()}
     assert {value.dtype for name, value in before.items() if "q_proj.base_layer" in name} == {torch.uint8}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.train.loop.finish", lambda run: None)
+        patch.setattr("sightline.train.loop.finish", lambda run, model: None)
         train(run, quiet=True)
     moved = {name for name, value in run.model.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if ".lora_" in name or name.startswith("connector.")}
