@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -70,6 +70,26 @@ def running(engine: Engine, processor: Processor) -> Asked:
     return asked
 
 
+def gaps_of(model: VisionLanguageModel, processor: Processor, asked: Sequence[Asked]) -> list[list[tuple[str, int]]]:
+    """What is done between the steps of an answer while these requests come in, all in the same gap."""
+    order = Order(model)
+
+    def submit_all(what: str) -> None:
+        order.before = lambda what: None
+        for each in asked:
+            engine.submit(each.request)
+
+    with engine_of(model, processor) as engine:
+        one = running(engine, processor)
+        order.done.clear()
+        order.before = submit_all
+        for each in asked:
+            each.wait()
+        one.request.cancelled = True
+        one.wait()
+    return order.between_steps()
+
+
 def test_a_long_prompt_comes_in_piece_by_piece_with_a_step_of_the_others_between() -> None:
     model, processor = tiny_assistant()
     wanted = alone(model, processor, LONG, [RED], Sampling(max_new_tokens=6))
@@ -108,50 +128,20 @@ def test_long_prompts_in_any_company_are_answered_as_alone(language: str) -> Non
 
 def test_short_prompts_that_come_together_join_between_the_same_two_steps() -> None:
     model, processor = tiny_assistant()
-    order = Order(model)
     asked = [never_stops(prepared(processor, f"word {n}", [], Sampling(max_new_tokens=4))) for n in range(5)]
-
-    def submit_all(what: str) -> None:
-        order.before = lambda what: None
-        for each in asked:
-            engine.submit(each.request)
-
-    with engine_of(model, processor) as engine:
-        one = running(engine, processor)
-        order.done.clear()
-        order.before = submit_all
-        for each in asked:
-            each.wait()
-        one.request.cancelled = True
-        one.wait()
-    together = [gap for gap in order.between_steps() if gap]
+    together = gaps_of(model, processor, asked)
     assert [len(gap) for gap in together] == [5]
     assert sum(size for _, size in together[0]) < PIECE
 
 
 def test_no_more_pictures_than_a_batch_are_encoded_between_two_steps() -> None:
     model, processor = tiny_assistant()
-    order = Order(model)
     asked = [
         prepared(processor, "what", [Image.new("RGB", (9, 9), (number, 5 * other, 0)) for other in range(5)],
                  Sampling(max_new_tokens=2))
         for number in range(3)
     ]  # fmt: skip
-
-    def submit_all(what: str) -> None:
-        order.before = lambda what: None
-        for each in asked:
-            engine.submit(each.request)
-
-    with engine_of(model, processor) as engine:
-        one = running(engine, processor)
-        order.done.clear()
-        order.before = submit_all
-        for each in asked:
-            each.wait()
-        one.request.cancelled = True
-        one.wait()
-    encoded = [[size for what, size in gap if what == "pictures"] for gap in order.between_steps()]
+    encoded = [[size for what, size in gap if what == "pictures"] for gap in gaps_of(model, processor, asked)]
     assert [sizes for sizes in encoded if sizes] == [[5], [5], [5]]
     assert ENCODED_TOGETHER < 10
 
