@@ -62,7 +62,7 @@ def test_gradients_of_an_earlier_row_are_held(world: Path) -> None:
 def test_a_larger_vocabulary_adds_next_to_nothing_to_what_a_row_holds(
     world: Path, train: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear_loss, "LOGITS_AT_ONCE", 2**12)  # in the proportion that 2**24 is to a large model
+    monkeypatch.setattr(linear_loss, "LOGITS_AT_ONCE", ROW.trained * 1024)  # one piece, then four of the same size
     peaks = []
     for vocabulary in (1024, 4096):
         with fake_model(recipe(world, **train), dtype=torch.float32, vocabulary=vocabulary) as model:
