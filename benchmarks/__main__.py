@@ -10,14 +10,13 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import record
-from benchmarks.record import Table
+from benchmarks.record import Record, Table
 from benchmarks.sizes import MODES, SIZES, Size
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,31 +32,30 @@ def main() -> int:
     warnings.simplefilter("ignore", FutureWarning)
     _quiet_transformers()
     console = Console()
-    done: dict[str, list[Table]] = {}
+    written, differ = Record(given.what, given.out, console), False
     for what in WHAT if given.what == "all" else (given.what,):
-        done[what] = BENCHMARKS[what](given, lambda line: console.print(line, style="dim", highlight=False))
-        for table in done[what]:
-            record.show(table, console)
-    console.print(f"written: {record.save(done, given.out)}", highlight=False)
-    failed = [row for tables in done.values() for table in tables for row in table.rows if row.get("agree") is False]
-    return 1 if failed else 0
+        for table in BENCHMARKS[what](given, lambda line: console.print(line, style="dim", highlight=False)):
+            written.add(what, table)
+            differ |= any(row.get("agree") is False for row in table.rows)
+    console.print(f"written: {written.path}", highlight=False)
+    return 1 if differ else 0
 
 
-def _train(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _train(given: argparse.Namespace, say: Callable[[str], None]) -> Iterable[Table]:
     from benchmarks import train
 
     sizes, modes = _sizes(given, ("small", "mid")), [MODES[name] for name in given.mode or MODES]
-    peers = given.peer or PEERS
     if given.check:
         pairs = [(size, mode) for size in sizes for mode in modes]
-        return [train.agree(size=size, mode=mode, steps=given.steps or CHECK_STEPS, say=say) for size, mode in pairs]
+        return (train.agree(size=size, mode=mode, steps=given.steps or CHECK_STEPS, say=say) for size, mode in pairs)
     if given.tune:
+        peers = given.peer or PEERS
         return [train.tune(sizes=sizes, peers=peers, candidates=(2, 4, 8, 16), steps=given.steps or 2, say=say)]
     steps = given.steps or (2 if given.quick else 5)
-    return train.run(sizes=sizes, modes=modes, peers=peers, steps=steps, memory=not given.no_memory, say=say)
+    return train.run(sizes=sizes, modes=modes, peers=given.peer, steps=steps, memory=not given.no_memory, say=say)
 
 
-def _limit(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _limit(given: argparse.Namespace, say: Callable[[str], None]) -> Iterable[Table]:
     from benchmarks import limit
 
     modes = [MODES[name] for name in given.mode or MODES]
@@ -65,7 +63,7 @@ def _limit(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]
     return [limit.run(sizes=_sizes(given, ("small", "mid")), modes=modes, steps=steps, say=say)]
 
 
-def _answer(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _answer(given: argparse.Namespace, say: Callable[[str], None]) -> Iterable[Table]:
     from benchmarks import answer
 
     say("answer: time to the first token, tokens a second")
@@ -73,21 +71,21 @@ def _answer(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table
     return [Table(title=f"answer: {size.name}", rows=answer.run(size=size.name)) for size in sizes]
 
 
-def _data(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _data(given: argparse.Namespace, say: Callable[[str], None]) -> Iterable[Table]:
     from benchmarks import data
 
     (size,) = _sizes(given, ("small",))[:1]
     return data.run(pictures=16 if given.quick else 128, samples=512 if given.quick else 8192, size=size, say=say)
 
 
-def _checks(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _checks(given: argparse.Namespace, say: Callable[[str], None]) -> Iterable[Table]:
     from benchmarks import data_checks
 
     samples, clean = (20_000, 300) if given.quick else (1_000_000, 3000)
     return data_checks.run(samples=samples, clean=clean, each=3, say=say)
 
 
-def _scaling(given: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _scaling(given: argparse.Namespace, say: Callable[[str], None]) -> Iterable[Table]:
     from benchmarks import scaling
 
     (size,) = _sizes(given, ("small",))[:1]
@@ -95,7 +93,7 @@ def _scaling(given: argparse.Namespace, say: Callable[[str], None]) -> list[Tabl
     return scaling.run(size=size, factors=factors, plot=given.out / "scaling.png", say=say)
 
 
-BENCHMARKS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], list[Table]]] = {
+BENCHMARKS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], Iterable[Table]]] = {
     "train": _train,
     "limit": _limit,
     "answer": _answer,
@@ -125,7 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the small size, eight samples a step, two steps")
     parser.add_argument("--size", nargs="+", choices=list(SIZES), help="small and mid if not given")
     parser.add_argument("--mode", nargs="+", choices=list(MODES), help="all if not given")
-    parser.add_argument("--peer", nargs="+", choices=PEERS, help="train: all if not given")
+    parser.add_argument("--peer", nargs="+", choices=PEERS, help="train: those of the mode if not given")
     parser.add_argument("--steps", type=int, help="train: timed steps of each side")
     parser.add_argument("--batch", type=int, help="samples a step")
     parser.add_argument("--check", action="store_true", help="train: only whether losses agree, over 50 steps")

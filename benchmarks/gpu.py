@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks import record
 from benchmarks.limit import gemm_rate, shown
-from benchmarks.record import Row, Table
+from benchmarks.record import Record, Row, Table
 from benchmarks.sizes import MODES, SIZES, Size
 from benchmarks.world import World, make_world, recipe_tree
 from sightline.config import parse_recipe
@@ -220,8 +219,9 @@ def main() -> None:
     size = SIZES["tiny" if given.tiny else "7b"]
     size = size if given.batch is None else replace(size, batch=given.batch)
     table = run(device=choose_device(given.device), size=size, timed=given.steps, say=console.print)
-    record.show(table, console)
-    console.print(f"written: {record.save({'gpu': [table]}, given.out)}")
+    record = Record("gpu", given.out, console)
+    record.add("gpu", table)
+    console.print(f"written: {record.path}")
 
 
 if __name__ == "__main__":

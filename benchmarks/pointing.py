@@ -24,7 +24,7 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.attribution import METHODS
-from benchmarks.record import Row, Table, save, show
+from benchmarks.record import Record, Row, Table
 from sightline.data.image import open_image
 from sightline.data.processor import Processor
 from sightline.data.sample import ImageRef, Turn, canonical_content
@@ -208,10 +208,10 @@ def main() -> None:
         rows.append(row(f"{name}, another picture", swapped))
         forgot = [point(blind, processor, case, method, picture=case.picture) for case in found]
         rows.append(row(f"{name}, connector forgotten", forgot))
-    tables = [Table(title=title, rows=[pair[which] for pair in rows]) for which, title in enumerate(("hits", "energy"))]
-    for table in tables:
-        show(table, console)
-    console.print(f"{len(found)} questions; written: {save({'pointing': tables}, given.out)}")
+    record = Record("pointing", given.out, console)
+    for which, title in enumerate(("hits", "energy")):
+        record.add("pointing", Table(title=title, rows=[pair[which] for pair in rows]))
+    console.print(f"{len(found)} questions; written: {record.path}")
 
 
 if __name__ == "__main__":

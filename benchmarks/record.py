@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table as Grid
+
+from sightline.atomic import write_atomic
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("sightline", "torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "numpy", "pillow")
@@ -113,18 +115,26 @@ def markdown(table: Table) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def save(tables: Mapping[str, Sequence[Table]], directory: Path) -> Path:
-    """Writes everything that was measured, as JSON and as tables in Markdown, beside the facts of the machine."""
-    directory.mkdir(parents=True, exist_ok=True)
-    facts = machine()
-    stem = f"{'-'.join(tables)}-{re.sub(r'[^0-9T]', '', facts['date'][:19])}"
-    content = {name: [vars(table) for table in found] for name, found in tables.items()}
-    path = directory / f"{stem}.json"
-    path.write_text(json.dumps({"machine": facts, "results": content}, indent=1, default=str) + "\n")
-    text = [f"`{json.dumps(facts)}`"]
-    text += [f"### {table.title}\n\n{markdown(table)}" for found in tables.values() for table in found]
-    path.with_suffix(".md").write_text("\n\n".join(text) + "\n")
-    return path
+class Record:
+    """One run's tables: on the console, and in `directory` as JSON and Markdown, which grow table by table."""
+
+    def __init__(self, name: str, directory: Path, console: Console) -> None:
+        self._console = console
+        self.facts = machine()
+        self.path = directory / f"{name}-{re.sub(r'[^0-9T]', '', self.facts['date'][:19])}.json"
+        self._tables: dict[str, list[Table]] = {}
+
+    def add(self, what: str, table: Table) -> None:
+        """Shows a table, and writes it beside the facts of the machine and the tables before it."""
+        self._tables.setdefault(what, []).append(table)
+        content = {name: [vars(table) for table in found] for name, found in self._tables.items()}
+        text = [f"`{json.dumps(self.facts)}`"]
+        text += [f"### {table.title}\n\n{markdown(table)}" for found in self._tables.values() for table in found]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        both = {"machine": self.facts, "results": content}
+        write_atomic(self.path, json.dumps(both, indent=1, default=str) + "\n")
+        write_atomic(self.path.with_suffix(".md"), "\n\n".join(text) + "\n")
+        show(table, self._console)
 
 
 def _decimals(value: float) -> int:

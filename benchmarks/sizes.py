@@ -114,7 +114,10 @@ SIZES: dict[str, Size] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """A way of training: the parts that train, all at one rate, and the data. Rates are LLaVA-1.5's."""
+    """A way of training: the parts that train, all at one rate, and the data. Rates are LLaVA-1.5's.
+
+    `peers` are those that it is compared with when none are named.
+    """
 
     name: str
     trained: tuple[str, ...]
@@ -122,6 +125,7 @@ class Mode:
     template: str
     image_policy: str
     mixture: tuple[Subset, ...]
+    peers: tuple[str, ...] = ("trainer", "trl")
     lora: bool = False
 
 
@@ -136,6 +140,7 @@ MODES: dict[str, Mode] = {
             template="vicuna_v1",
             image_policy="pad",
             mixture=INSTRUCT,
+            peers=("trainer", "tuned", "grouped", "single", "trl"),
         ),
         Mode(
             name="stage2-lora",

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from benchmarks import side
@@ -70,20 +71,17 @@ def fitting(micro_batch: int, batch: int) -> int:
 
 
 def run(
-    *, sizes: Sequence[Size], modes: Sequence[Mode], peers: Sequence[str], steps: int, memory: bool = True, say: Say
-) -> list[Table]:
-    """One table per size and mode."""
-    tables = []
-    for size in sizes:
-        for mode in modes:
-            table = Table(title=f"train: {size.name}, {mode.name}, {size.batch} samples a step", rows=[])
-            for peer in peers:
-                say(f"train: {size.name} {mode.name}, {PEERS[peer]}")
-                row, detail = compare(size, mode, peer, steps=steps, memory=memory)
-                table.rows.append(row)
-                table.details.append(detail)
-            tables.append(table)
-    return tables
+    *, sizes: Sequence[Size], modes: Sequence[Mode], peers: Sequence[str] | None, steps: int, memory: bool, say: Say
+) -> Iterator[Table]:
+    """One table per size and mode, with a row for each of `peers`, or of the mode's."""
+    for size, mode in product(sizes, modes):
+        table = Table(title=f"train: {size.name}, {mode.name}, {size.batch} samples a step", rows=[])
+        for peer in peers or mode.peers:
+            say(f"train: {size.name} {mode.name}, {PEERS[peer]}")
+            row, detail = compare(size, mode, peer, steps=steps, memory=memory)
+            table.rows.append(row)
+            table.details.append(detail)
+        yield table
 
 
 def compare(size: Size, mode: Mode, peer: str, *, steps: int, memory: bool) -> tuple[Row, Row]:

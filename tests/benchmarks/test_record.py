@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks.record import MOST_COLUMNS, Table, cell, commit, machine, markdown, save, upright
+from benchmarks.record import MOST_COLUMNS, Record, Table, cell, commit, machine, markdown, upright
+from rich.console import Console
 
 
 @pytest.mark.parametrize(
@@ -37,13 +38,17 @@ def test_wide_rows_become_columns() -> None:
     assert upright(narrow) == narrow
 
 
-def test_a_file_tells_the_machine_beside_the_figures(tmp_path: Path) -> None:
-    table = Table(title="t", rows=[{"what": "x", "seconds": 1.0}], details=[{"step": 1}])
-    written = json.loads(save({"train": [table]}, tmp_path).read_text())
-    assert written["results"]["train"][0]["rows"] == [{"what": "x", "seconds": 1.0}]
+def test_a_file_tells_the_machine_beside_the_figures_and_grows_table_by_table(tmp_path: Path) -> None:
+    record = Record("all", tmp_path / "bench", Console(quiet=True))
+    for number in (1, 2):
+        record.add("train", Table(title="t", rows=[{"what": "x", "seconds": float(number)}], details=[{"step": 1}]))
+        written = json.loads(record.path.read_text())
+        rows = [table["rows"] for table in written["results"]["train"]]
+        assert rows == [[{"what": "x", "seconds": float(each)}] for each in range(1, number + 1)]
     assert {"date", "commit", "cpu", "cores", "threads", "memory_gib", "load", "versions"} <= set(written["machine"])
-    (page,) = tmp_path.glob("*.md")
-    assert "| x | 1.00 |" in page.read_text()
+    page = record.path.with_suffix(".md").read_text()
+    assert "| x | 1.00 |" in page
+    assert "| x | 2.00 |" in page
 
 
 def test_markdown_has_a_header_a_rule_and_the_rows() -> None:
