@@ -68,18 +68,20 @@ def test_states_at_chosen_positions_and_their_gradients_are_those_of_all(family:
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4, msg=name)
 
 
-def test_the_last_mlp_is_given_the_chosen_positions_alone_and_is_left_as_it_was() -> None:
-    model, seen = tiny_language("llama"), []
-
-    def watch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen.append(arguments[0].shape[:-1].numel())
-
-    for layer in model.model.layers:
-        layer.mlp.gate_proj.register_forward_pre_hook(watch)
+def test_the_last_layer_makes_keys_and_values_of_all_positions_and_all_else_of_the_chosen_alone() -> None:
+    model = tiny_language("llama")
+    seen: dict[str, list[int]] = {}
+    for name, module in model.model.layers.named_modules():
+        if isinstance(module, nn.Linear):
+            found = seen.setdefault(name, [])
+            module.register_forward_hook(lambda _, __, made, found=found: found.append(made.shape[:-1].numel()))
     keep = torch.tensor([[False, True, False, True, True]])
     states_at(model, keep, input_ids=torch.arange(5)[None])
     model(input_ids=torch.arange(5)[None])
-    assert seen == [5, 3, 5, 5]
+    last = len(model.model.layers) - 1
+    for name, (chosen, all_again) in seen.items():
+        few = name.startswith(f"{last}.") and not name.endswith(("k_proj", "v_proj"))
+        assert (chosen, all_again) == (3 if few else 5, 5), name
 
 
 def test_a_layer_whose_mlp_gives_more_than_a_tensor_is_not_plain() -> None:

@@ -19,7 +19,8 @@ from tests.train.small_run import toy_examples
 
 LAYER = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48
 """Numbers in a layer of the tiny Llama: queries and output, keys and values of half as many heads, the MLP."""
-MLP, HEAD = 3 * 32 * 48, 96 * 32
+LAST, HEAD = 3 * 32 * 48 + 2 * 32 * 32, 96 * 32
+"""Of the last layer what tokens with a loss alone need: its MLP, queries and output. The output head."""
 ENCODER = 2 * 17 * (4 * 32 * 32 + 2 * 32 * 48) * 2 + 16 * 3 * 8 * 8 * 32 * 2 + 2 * 17**2 * 4 * 32
 """Two of the tiny CLIP's layers for 17 tokens, 16 patches, and attention: forward alone."""
 
@@ -61,9 +62,9 @@ def test_samples_attend_to_themselves_alone(lengths: list[int], pairs: int) -> N
         (
             ("connector",),
             StepFlops(
-                per_position=4 * (2 * LAYER - MLP),
+                per_position=4 * (2 * LAYER - LAST),
                 per_pair=2 * 4 * 32 * 3,
-                per_trained=4 * (MLP + HEAD),
+                per_trained=4 * (LAST + HEAD),
                 per_picture=16 * (4 + 6) * 32 * 32,
                 per_encoded=ENCODER,
             ),
@@ -71,9 +72,9 @@ def test_samples_attend_to_themselves_alone(lengths: list[int], pairs: int) -> N
         (
             ("connector", "language"),
             StepFlops(
-                per_position=6 * (2 * LAYER - MLP),
+                per_position=6 * (2 * LAYER - LAST),
                 per_pair=2 * 4 * 32 * 3,
-                per_trained=6 * (MLP + HEAD),
+                per_trained=6 * (LAST + HEAD),
                 per_picture=16 * (4 + 6) * 32 * 32,
                 per_encoded=ENCODER,
             ),
@@ -81,9 +82,9 @@ def test_samples_attend_to_themselves_alone(lengths: list[int], pairs: int) -> N
         (
             ("language",),
             StepFlops(
-                per_position=6 * (2 * LAYER - MLP),
+                per_position=6 * (2 * LAYER - LAST),
                 per_pair=2 * 4 * 32 * 3,
-                per_trained=6 * (MLP + HEAD),
+                per_trained=6 * (LAST + HEAD),
                 per_picture=16 * (2 + 2) * 32 * 32,
                 per_encoded=ENCODER,
             ),

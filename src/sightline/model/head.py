@@ -7,7 +7,7 @@ product, and the hidden states at chosen positions. Nothing is known about parti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -62,44 +62,49 @@ def product_of_few(states: Tensor, head: nn.Linear) -> Tensor:
 def states_at(language: Any, keep: Tensor, **arguments: Any) -> Tensor:
     """The last hidden states at the positions `keep`, bool[B, T]: [n, D] in reading order, as the head takes them.
 
-    In the last layer the other positions serve as keys and values alone; its MLP is spared them.
+    In the last layer the other positions serve as keys and values alone: what makes queries, the attention's output and
+    the MLP are spared them. Not so where activations are recomputed: by then the positions are forgotten.
     """
     inner = decoder(language)
-    with _only_at(_last_mlp(inner), keep.flatten().nonzero().squeeze(1)):
+    places = keep.flatten().nonzero().squeeze(1)
+    with ExitStack() as block:
+        for module in [] if _recomputes(inner) else position_wise(inner):
+            block.enter_context(_only_at(module, places))
         states: Tensor = inner(use_cache=False, **arguments).last_hidden_state
     return states[keep]
 
 
-def _last_mlp(inner: Any) -> nn.Module | None:
-    """The last layer's MLP, where it may be given fewer positions.
-
-    Not where activations are recomputed: by then the positions are forgotten.
-    """
+def position_wise(inner: Any) -> list[nn.Module]:
+    """The last layer's modules that look at each position for itself, and of which no other position sees anything."""
     layers = getattr(inner, "layers", None)
-    if not isinstance(layers, nn.ModuleList) or getattr(layers[-1], "gradient_checkpointing", False):
-        return None
-    found = getattr(layers[-1], "mlp", None)
-    return found if isinstance(found, nn.Module) else None
+    if not isinstance(layers, nn.ModuleList):
+        return []
+    attention = getattr(layers[-1], "self_attn", None)
+    found = (getattr(layers[-1], "mlp", None), getattr(attention, "q_proj", None), getattr(attention, "o_proj", None))
+    return [module for module in found if isinstance(module, nn.Module)]
+
+
+def _recomputes(inner: Any) -> bool:
+    layers = getattr(inner, "layers", None)
+    return isinstance(layers, nn.ModuleList) and bool(getattr(layers[-1], "gradient_checkpointing", False))
 
 
 @contextmanager
-def _only_at(mlp: nn.Module | None, places: Tensor) -> Iterator[None]:
+def _only_at(module: nn.Module, places: Tensor) -> Iterator[None]:
     """In the block the module sees the positions `places`, int64[n] over all rows, and gives zeros elsewhere."""
     shape: list[torch.Size] = []
 
     def pick(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (hidden,) = arguments
-        shape.append(hidden.shape)
+        shape.append(hidden.shape[:-1])
         return (hidden.flatten(0, 1).index_select(0, places)[None],)
 
     def put_back(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        whole = output.new_zeros(shape[-1].numel() // output.shape[-1], output.shape[-1])
-        return whole.index_copy(0, places, output[0]).view(shape.pop())
+        rows = shape.pop()
+        whole = output.new_zeros(rows.numel(), output.shape[-1])
+        return whole.index_copy(0, places, output[0]).view(*rows, -1)
 
-    if mlp is None:
-        yield
-        return
-    handles = mlp.register_forward_pre_hook(pick), mlp.register_forward_hook(put_back)
+    handles = module.register_forward_pre_hook(pick), module.register_forward_hook(put_back)
     try:
         yield
     finally:

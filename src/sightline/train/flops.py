@@ -20,7 +20,7 @@ from typing import Any, Self
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from sightline.model.head import decoder
+from sightline.model.head import decoder, position_wise
 from sightline.model.vision import VisionEncoder, layers_to_run
 from sightline.model.vlm import VisionLanguageModel
 
@@ -99,14 +99,15 @@ def attention_flops(width: int, *, gradient: bool) -> int:
 def step_flops(model: VisionLanguageModel) -> StepFlops:
     """Counts a model as it stands: what requires gradients trains.
 
-    Tokens with a loss alone need the output head and, where it is a module `mlp`, the MLP of the last layer.
+    Tokens with a loss alone need the output head and what `position_wise` finds in the last layer. Its attention is
+    counted for all of them.
 
     Where nothing but adapters trains, the first layer's projections would need no gradient of their input; they are
     counted all the same (below 1 / layers of the language model's backward pass).
     """
     language = model.language
     config = language.config.get_text_config()
-    head, last = language.get_output_embeddings(), _last_mlp(language)
+    head, last = language.get_output_embeddings(), nn.ModuleList(position_wise(decoder(language)))
     below = _trains(model.vision) or _trains(model.connector)
     needs = below or _trains(language)
 
@@ -149,12 +150,6 @@ def _connector_flops(connector: nn.Module, *, below: bool) -> int:
             total += matmul_flops(_numbers(module), input_gradient=needs, weight_gradient=trains)
             needs = needs or trains
     return total
-
-
-def _last_mlp(language: Any) -> nn.Module:
-    layers = getattr(decoder(language), "layers", None)
-    found = getattr(layers[-1], "mlp", None) if isinstance(layers, nn.ModuleList) else None
-    return found if isinstance(found, nn.Module) else nn.Module()
 
 
 def _matrices(
