@@ -119,8 +119,8 @@ class TrainSpec(Spec):
     packing: bool = True
     """Samples lie behind one another in rows without padding, each seeing itself alone. A language model that cannot
     take such rows is given padded batches."""
-    row_length: Annotated[int, Field(ge=1)] = 4096
-    """Positions of a packed row; a longer sample has a row to itself."""
+    row_length: Annotated[int, Field(ge=1)] | None = None
+    """Positions of a packed row; a longer sample has a row to itself. See `row_length_on`."""
     feature_cache: str | None = None
     """A directory for what the frozen encoder makes of each picture, shared by epochs and runs. Like `packing` it
     changes speed, never the result beyond rounding."""
@@ -172,6 +172,14 @@ class TrainSpec(Spec):
         if self.quantize is not None and self.shard:
             raise ValueError("quantize packs the layers in 4 bits, which cannot be cut over processes; remove one")
         return self
+
+    def row_length_on(self, device: str) -> int:
+        """`row_length`, or what suits a kind of device ("cpu", "cuda").
+
+        On a CPU rows of 2,048 positions take as long as rows of 4,096 and hold half the activations
+        (docs/performance.md); in the latter a GPU adds its gradients up half as often.
+        """
+        return self.row_length or (2048 if device == "cpu" else 4096)
 
     @property
     def samples_at_once(self) -> int:

@@ -14,7 +14,7 @@ from sightline.errors import ConfigError
 from sightline.recipe import Recipe
 from sightline.train.advise import calibrated, plan_recipe, with_advice
 from sightline.train.describe import describe_recipe
-from sightline.train.devices import GIB, GPUS
+from sightline.train.devices import GIB, GPUS, device_named
 from sightline.train.measure import Measured
 from sightline.train.plan import NF4_BYTES, Plan, make_plan
 from sightline.train.plan_table import table, to_json
@@ -233,3 +233,12 @@ def test_the_table_and_json_tell_the_same(world: Path) -> None:
 def test_data_sheets_are_not_believed_to_the_last_flop() -> None:
     assert stated_rates(GPU, torch.bfloat16).matmul < (GPU.peak_flops or 0)
     assert stated_rates(GPU, torch.float32).matmul < stated_rates(GPU, torch.bfloat16).matmul / 10
+
+
+def test_rows_are_as_long_as_the_device_likes_them_unless_the_recipe_says(world: Path) -> None:
+    """16 samples of 250 positions: a row of 4,096 on a GPU, two of 2,048 on a CPU."""
+    on_gpu = long_samples(look(stage_2(world), GPU))
+    on_cpu = replace(on_gpu, device=device_named("cpu"))
+    assert sum(make_plan(stage_2(world), on_gpu).row.lengths) == 16 * 250
+    assert sum(make_plan(stage_2(world), on_cpu).row.lengths) == 8 * 250
+    assert sum(make_plan(stage_2(world, row_length=500), on_cpu).row.lengths) == 2 * 250

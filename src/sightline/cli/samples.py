@@ -30,20 +30,16 @@ def inspect(
     from sightline.infer.load import load_processor_alone
     from sightline.recipe import TrainSpec
     from sightline.train.assemble import assemble_processor
+    from sightline.train.device import expected_device
 
     processor = load_processor_alone(source, template=template) if recipe is None else assemble_processor(recipe)
     on_page = limit or PAGE_SAMPLES
     if html is not None and not as_json:
         limit = on_page
     seen = inspect_file(data, processor, root=root, only=only, limit=limit)
-    train = recipe.train if recipe is not None else None
-    if train is None or train.packing:
-        defaults = TrainSpec.model_fields
-        seen = in_rows(
-            seen,
-            row_length=train.row_length if train else defaults["row_length"].default,
-            step=train.batch if train else defaults["batch"].default,
-        )
+    train = TrainSpec(lr={"connector": 1.0}, epochs=1) if recipe is None else recipe.train  # of a checkpoint: any run's
+    if train.packing:
+        seen = in_rows(seen, row_length=train.row_length_on(expected_device(train.device)), step=train.batch)
     if as_json:
         seen = print_json(seen, out=sys.stdout, say=say)
     elif html is None:

@@ -34,13 +34,13 @@ def plan_recipe(
     """
     here = present()
     chosen = here if device is None else device_named(device)
-    if measured and chosen.name != here.name and chosen.name != "cpu":
+    if measured and chosen.name != here.name and chosen.kind != "cpu":
         raise ConfigError(f"--measure: {chosen.name} is not here, {here.name} is; leave one of the two options off")
     setting = look(recipe, chosen, devices=devices)
     plan = with_advice(recipe, setting, make_plan(recipe, setting))
     if not measured:
         return plan, None
-    taken = measure(recipe, device="cpu" if chosen.name == "cpu" else "cuda")
+    taken = measure(recipe, device=chosen.kind)
     return calibrated(plan, taken), taken
 
 
@@ -67,22 +67,22 @@ def with_advice(recipe: Recipe, setting: Setting, plan: Plan) -> Plan:
         plain = _changed(recipe, gradient_checkpointing=False)
         spare = make_plan(plain, setting).fits
         return replace(plan, advice=("train.gradient_checkpointing=false",) if spare else ())
-    for changes in _changes(recipe, devices=setting.devices):
+    for changes in _changes(recipe, setting):
         if make_plan(_changed(recipe, **changes), setting).fits:
             return replace(plan, advice=tuple(_keys(changes)))
     return replace(plan, advice=("a device with more memory, or a smaller model",))
 
 
-def _changes(recipe: Recipe, *, devices: int) -> Iterator[dict[str, Any]]:
+def _changes(recipe: Recipe, setting: Setting) -> Iterator[dict[str, Any]]:
     """Ever more, dearer changes: what costs nothing but speed first."""
     settings = recipe.train
     recompute = {} if settings.gradient_checkpointing else {"gradient_checkpointing": True}
     if recompute:
         yield recompute
-    smaller = list(_smaller(recipe))
+    smaller = list(_smaller(recipe, setting.device.kind))
     yield from (change | recompute for change in smaller)
     least = recompute | (smaller[-1] if smaller else {})
-    if devices > 1 and not settings.shard and settings.quantize is None:
+    if setting.devices > 1 and not settings.shard and settings.quantize is None:
         yield recompute | {"shard": True}
         yield least | {"shard": True}
     adapters: dict[str, Any] = {}
@@ -96,10 +96,10 @@ def _changes(recipe: Recipe, *, devices: int) -> Iterator[dict[str, Any]]:
         yield least | packed
 
 
-def _smaller(recipe: Recipe) -> Iterator[dict[str, Any]]:
+def _smaller(recipe: Recipe, device: str) -> Iterator[dict[str, Any]]:
     settings = recipe.train
     if settings.packing:
-        length = settings.row_length // 2
+        length = settings.row_length_on(device) // 2
         while length >= SHORTEST_ROW:
             yield {"row_length": length}
             length //= 2

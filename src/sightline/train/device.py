@@ -28,6 +28,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def expected_device(name: str) -> str:
+    """The kind of device that `choose_device` would choose, also where a GPU that was named is not here."""
+    return choose_device(name).type if name == "auto" else name.partition(":")[0]
+
+
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """`auto`: bf16 on a GPU that has it, else fp32."""
     if precision == "bf16":

@@ -31,6 +31,11 @@ class Device:
     peak_flops: float | None
     bandwidth: float | None
 
+    @property
+    def kind(self) -> str:
+        """As torch names it: `cpu` or `cuda`."""
+        return "cpu" if self.name == "cpu" else "cuda"
+
 
 # NVIDIA's data sheets (A100, H100 SXM, H200 SXM, L40S) and its Ada white paper (RTX 4090); a GB of memory there is 2^30
 # bytes. Their larger figures for tensor cores count zeros of 2:4 sparse matrices, which nobody trains with.

@@ -127,7 +127,7 @@ def make_plan(recipe: Recipe, setting: Setting) -> Plan:
     Raises:
         ConfigError: the model cannot be simulated.
     """
-    rows = [_rows(recipe, step) for step in setting.steps]
+    rows = [_rows(recipe, step, setting.device.kind) for step in setting.steps]
     mean = _mean(setting.steps)
     sharded = recipe.train.shard and setting.devices > 1
     with fake_model(recipe, dtype=setting.dtype, vocabulary=setting.vocabulary, sharded=sharded) as model:
@@ -152,7 +152,7 @@ def make_plan(recipe: Recipe, setting: Setting) -> Plan:
             device=setting.device,
             devices=setting.devices,
             memory=memory,
-            usable=int(setting.device.memory * (1.0 if setting.device.name == "cpu" else USABLE)),
+            usable=int(setting.device.memory * (1.0 if setting.device.kind == "cpu" else USABLE)),
             row=largest,
             samples=setting.count,
             steps=total_of(recipe, setting.count),
@@ -183,11 +183,11 @@ def _overlapped(recipe: Recipe, computing: float, reading: float) -> float:
     return max(computing, reading / workers) if workers else computing + reading
 
 
-def _rows(recipe: Recipe, step: Sequence[Length]) -> list[Row]:
+def _rows(recipe: Recipe, step: Sequence[Length], device: str) -> list[Row]:
     """The rows of a step, as `data.batch.RowPlan` cuts them; a padded batch counts as samples of one length."""
     settings = recipe.train
     if settings.packing:
-        cut = plan_rows([one.positions for one in step], limit=settings.row_length)
+        cut = plan_rows([one.positions for one in step], limit=settings.row_length_on(device))
         groups = [[step[index] for index in row] for row in cut]
     else:
         ordered, size = sorted(step, key=lambda one: one.positions), settings.samples_at_once
@@ -271,7 +271,7 @@ def _memory(
         activations=activations,
         logits=logits,
         working=rest - activations - logits + max((_gathered(layer, setting.dtype) for layer in layers), default=0),
-        pictures=pixels if setting.device.name == "cpu" else 0,
+        pictures=pixels if setting.device.kind == "cpu" else 0,
         program=setting.program,
     )
 

@@ -43,7 +43,7 @@ def _lines(plan: Plan, *, price: float | None, measured: Measured | None) -> Ite
             yield f"{name:<12}{size / GIB:>16.2f}"
     verdict = "fits" if plan.fits else "does NOT fit"
     yield f"{'peak':<12}{plan.memory.total / GIB:>16.2f}  {verdict} in {plan.usable / GIB:.1f} usable"
-    if plan.device.name == "cpu":
+    if plan.device.kind == "cpu":
         yield "the C library's heap may hold up to as much again as activations, logits and working (docs/plan.md)"
     row = plan.row
     yield f"largest row: {sum(row.lengths):,} positions, {len(row.lengths)} samples, {row.pictures} pictures"

@@ -91,7 +91,7 @@ class Run:
         settings = self.recipe.train
         return RowPlan(
             packed=self.packed,
-            row_length=settings.row_length,
+            row_length=settings.row_length_on(self.device.type),
             micro_batch=settings.samples_at_once,
             pad_id=self.processor.pad_id,
         )

@@ -49,7 +49,7 @@ class Setting:
 
 def dtype_on(device: Device, recipe: Recipe) -> torch.dtype:
     """The run's type on that device, as `train.device.choose_dtype` would choose it there."""
-    auto = torch.float32 if device.name == "cpu" else torch.bfloat16
+    auto = torch.float32 if device.kind == "cpu" else torch.bfloat16
     return {"auto": auto, "fp32": torch.float32, "bf16": torch.bfloat16}[recipe.train.precision]
 
 
@@ -72,7 +72,7 @@ def look(recipe: Recipe, device: Device, *, devices: int = 1) -> Setting:
         rates = measured_rates(
             width=config.hidden_size,
             head_width=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-            positions=recipe.train.row_length,
+            positions=recipe.train.row_length_on(device.kind),
             length=max(1, sum(positions) // len(positions)),
             dtype=dtype,
         )
@@ -89,7 +89,7 @@ def look(recipe: Recipe, device: Device, *, devices: int = 1) -> Setting:
         vocabulary=None if processor is None else max(len(processor.tokenizer), processor.image_token_id + 1),
         image_size=vision.image_size,
         picture_seconds=seconds_per_picture(recipe, processor),
-        program=(status_bytes("VmRSS") or 0) if device.name == "cpu" else 0,
+        program=(status_bytes("VmRSS") or 0) if device.kind == "cpu" else 0,
     )
 
 
