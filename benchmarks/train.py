@@ -79,6 +79,7 @@ def run(
         for peer in peers or mode.peers:
             say(f"train: {size.name} {mode.name}, {PEERS[peer]}")
             row, detail = compare(size, mode, peer, steps=steps, memory=memory)
+            say(f"  {row['faster (median)']:.2f}x, losses differ by {row['loss differs']:.1e}")
             table.rows.append(row)
             table.details.append(detail)
         yield table
