@@ -210,6 +210,27 @@ def test_measured_steps_set_the_pace_but_for_the_first(world: Path) -> None:
     assert found.mfu == pytest.approx((plan.mfu or 0) / 3)
 
 
+@pytest.mark.parametrize(("beyond", "holes"), [(GIB, GIB), (0, 0), (-1, 0), (None, 0)])
+def test_what_measured_steps_held_beyond_the_plan_is_an_item_of_it(world: Path, beyond: int | None, holes: int) -> None:
+    _, plan = planned(stage_2(world))
+    peak = None if beyond is None else plan.memory.total + beyond
+    found = calibrated(plan, Measured(seconds=(1.0,) * 3, waited=(0.0,) * 3, peak_memory=peak))
+    assert found.memory.holes == holes
+    assert found.memory.total == plan.memory.total + holes
+    assert ("holes " in table(found, price=None, measured=None)) == (holes > 0)
+
+
+def test_a_run_that_fits_but_for_the_measured_holes_is_advised(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = stage_2(world, row_length=2048)
+    plan, _ = plan_recipe(recipe, device="cpu")
+    full = Measured(seconds=(1.0,) * 3, waited=(0.0,) * 3, peak_memory=plan.usable + 1)
+    monkeypatch.setattr("sightline.train.advise.measure", lambda recipe, device: full)
+    found, _ = plan_recipe(recipe, device="cpu", measured=True)
+    assert plan.fits
+    assert not found.fits
+    assert found.advice
+
+
 def test_what_is_not_here_cannot_be_measured(world: Path) -> None:
     with pytest.raises(ConfigError, match="--measure: h200-141g is not here, "):
         plan_recipe(stage_2(world), device="h200-141g", measured=True)

@@ -62,7 +62,7 @@ def plan(
     device: Annotated[str | None, typer.Option(help="cpu, h100-80g, ...; what is here if not given.")] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many of them share each step.")] = 1,
     price: Annotated[float | None, typer.Option("--price-per-hour", min=0, help="Of one device.")] = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Take three real steps and follow their time.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Take three real steps and follow them.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Memory by item, whether it fits, what would make it fit, steps, hours, cost: before anything is started."""

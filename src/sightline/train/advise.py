@@ -41,14 +41,23 @@ def plan_recipe(
     if not measured:
         return plan, None
     taken = measure(recipe, device=chosen.kind)
-    return calibrated(plan, taken), taken
+    found = calibrated(plan, taken)
+    if plan.fits and not found.fits:
+        less = replace(chosen, memory=chosen.memory - found.memory.holes)
+        found = with_advice(recipe, replace(setting, device=less), found)
+    return found, taken
 
 
 def calibrated(plan: Plan, taken: Measured) -> Plan:
-    """The plan with its times multiplied to agree with the measured steps, but the first, which warms up."""
+    """The plan with its times multiplied to agree with the measured steps, but the first, which warms up.
+
+    Memory that the steps held beyond the plan becomes an item of it. They may have held less: a later row is longer.
+    """
     factor = sum(taken.seconds[1:]) / sum(plan.first_seconds[1 : len(taken.seconds)])
+    holes = max(0, (taken.peak_memory or 0) - plan.memory.total)
     return replace(
         plan,
+        memory=replace(plan.memory, holes=holes),
         step_seconds=plan.step_seconds * factor,
         first_seconds=tuple(seconds * factor for seconds in plan.first_seconds),
         mfu=None if plan.mfu is None else plan.mfu / factor,

@@ -56,6 +56,7 @@ class Memory:
     """Bytes at the moment of the peak, by item; `working` is what the backward pass holds beside the others.
 
     `program` (on a CPU): this process, its libraries and samples. `pictures` (on a CPU): the pixels of a step.
+    `holes`: what the steps of `measure` held beyond all this, which is what the allocator cannot use.
     """
 
     weights: int
@@ -66,6 +67,7 @@ class Memory:
     working: int
     pictures: int
     program: int
+    holes: int = 0
 
     def by_item(self) -> dict[str, int]:
         return asdict(self)

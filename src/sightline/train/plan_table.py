@@ -43,7 +43,7 @@ def _lines(plan: Plan, *, price: float | None, measured: Measured | None) -> Ite
             yield f"{name:<12}{size / GIB:>16.2f}"
     verdict = "fits" if plan.fits else "does NOT fit"
     yield f"{'peak':<12}{plan.memory.total / GIB:>16.2f}  {verdict} in {plan.usable / GIB:.1f} usable"
-    if plan.device.kind == "cpu":
+    if plan.device.kind == "cpu" and measured is None:
         yield "the C library's heap may hold up to as much again as activations, logits and working (docs/plan.md)"
     row = plan.row
     yield f"largest row: {sum(row.lengths):,} positions, {len(row.lengths)} samples, {row.pictures} pictures"
@@ -63,6 +63,6 @@ def _lines(plan: Plan, *, price: float | None, measured: Measured | None) -> Ite
     if measured is not None:
         peak = "" if measured.peak_memory is None else f", peak {measured.peak_memory / GIB:.2f} GiB"
         each = ", ".join(f"{one:.2f}" for one in measured.seconds)
-        yield f"measured: {each} s a step{peak}; the time above follows it"
+        yield f"measured: {each} s a step{peak}; time and peak above follow"
     elif plan.device.peak_flops is not None:
         yield "time from data sheets and usual shares of them; where the device is, --measure takes three steps"
