@@ -223,12 +223,28 @@ def test_what_measured_steps_held_beyond_the_plan_is_an_item_of_it(world: Path, 
 def test_a_run_that_fits_but_for_the_measured_holes_is_advised(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = stage_2(world, row_length=2048)
     plan, _ = plan_recipe(recipe, device="cpu")
-    full = Measured(seconds=(1.0,) * 3, waited=(0.0,) * 3, peak_memory=plan.usable + 1)
-    monkeypatch.setattr("sightline.train.advise.measure", lambda recipe, device: full)
-    found, _ = plan_recipe(recipe, device="cpu", measured=True)
+    found = planned_with_peak(recipe, plan.usable + 1, monkeypatch)
     assert plan.fits
     assert not found.fits
-    assert found.advice
+    assert found.advice == ("train.gradient_checkpointing=true",)
+
+
+def test_what_would_not_fit_beside_the_measured_holes_is_not_advised(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = stage_2(world, row_length=2048, gradient_checkpointing=True)
+    plan, _ = plan_recipe(recipe, device="cpu")
+    assert plan.advice == ("train.gradient_checkpointing=false",)
+    found = planned_with_peak(recipe, plan.usable, monkeypatch)
+    assert found.fits
+    assert found.advice == ()
+
+
+def planned_with_peak(recipe: Recipe, peak: int, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The plan after three steps that held so many bytes."""
+    taken = Measured(seconds=(1.0,) * 3, waited=(0.0,) * 3, peak_memory=peak)
+    monkeypatch.setattr("sightline.train.advise.measure", lambda recipe, device: taken)
+    return plan_recipe(recipe, device="cpu", measured=True)[0]
 
 
 def test_what_is_not_here_cannot_be_measured(world: Path) -> None:

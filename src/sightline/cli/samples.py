@@ -37,7 +37,8 @@ def inspect(
     if html is not None and not as_json:
         limit = on_page
     seen = inspect_file(data, processor, root=root, only=only, limit=limit)
-    train = TrainSpec(lr={"connector": 1.0}, epochs=1) if recipe is None else recipe.train  # of a checkpoint: any run's
+    # A checkpoint has no recipe: its samples lie as those of a run that says nothing about rows.
+    train = TrainSpec(lr={"connector": 1.0}, epochs=1) if recipe is None else recipe.train
     if train.packing:
         seen = in_rows(seen, row_length=train.row_length_on(expected_device(train.device)), step=train.batch)
     if as_json:

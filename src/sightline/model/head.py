@@ -68,25 +68,24 @@ def states_at(language: Any, keep: Tensor, **arguments: Any) -> Tensor:
     inner = decoder(language)
     places = keep.flatten().nonzero().squeeze(1)
     with ExitStack() as block:
-        for module in [] if _recomputes(inner) else position_wise(inner):
-            block.enter_context(_only_at(module, places))
+        if not getattr(_last_layer(inner), "gradient_checkpointing", False):
+            for module in position_wise(inner):
+                block.enter_context(_only_at(module, places))
         states: Tensor = inner(use_cache=False, **arguments).last_hidden_state
     return states[keep]
 
 
 def position_wise(inner: Any) -> list[nn.Module]:
     """The last layer's modules that look at each position for itself, and of which no other position sees anything."""
-    layers = getattr(inner, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        return []
-    attention = getattr(layers[-1], "self_attn", None)
-    found = (getattr(layers[-1], "mlp", None), getattr(attention, "q_proj", None), getattr(attention, "o_proj", None))
+    layer = _last_layer(inner)
+    attention = getattr(layer, "self_attn", None)
+    found = (getattr(layer, "mlp", None), getattr(attention, "q_proj", None), getattr(attention, "o_proj", None))
     return [module for module in found if isinstance(module, nn.Module)]
 
 
-def _recomputes(inner: Any) -> bool:
+def _last_layer(inner: Any) -> nn.Module | None:
     layers = getattr(inner, "layers", None)
-    return isinstance(layers, nn.ModuleList) and bool(getattr(layers[-1], "gradient_checkpointing", False))
+    return layers[-1] if isinstance(layers, nn.ModuleList) else None
 
 
 @contextmanager

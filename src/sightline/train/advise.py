@@ -37,15 +37,12 @@ def plan_recipe(
     if measured and chosen.name != here.name and chosen.kind != "cpu":
         raise ConfigError(f"--measure: {chosen.name} is not here, {here.name} is; leave one of the two options off")
     setting = look(recipe, chosen, devices=devices)
-    plan = with_advice(recipe, setting, make_plan(recipe, setting))
-    if not measured:
-        return plan, None
-    taken = measure(recipe, device=chosen.kind)
-    found = calibrated(plan, taken)
-    if plan.fits and not found.fits:
-        less = replace(chosen, memory=chosen.memory - found.memory.holes)
-        found = with_advice(recipe, replace(setting, device=less), found)
-    return found, taken
+    plan, taken = make_plan(recipe, setting), None
+    if measured:
+        taken = measure(recipe, device=chosen.kind)
+        plan = calibrated(plan, taken)
+        setting = replace(setting, holes=plan.memory.holes)
+    return with_advice(recipe, setting, plan), taken
 
 
 def calibrated(plan: Plan, taken: Measured) -> Plan:

@@ -67,7 +67,7 @@ class Memory:
     working: int
     pictures: int
     program: int
-    holes: int = 0
+    holes: int
 
     def by_item(self) -> dict[str, int]:
         return asdict(self)
@@ -275,6 +275,7 @@ def _memory(
         working=rest - activations - logits + max((_gathered(layer, setting.dtype) for layer in layers), default=0),
         pictures=pixels if setting.device.kind == "cpu" else 0,
         program=setting.program,
+        holes=setting.holes,
     )
 
 

@@ -32,6 +32,7 @@ class Setting:
         vocabulary: ids that the language model must have rows for; None: not known.
         image_size: pixels of a picture's side; `picture_seconds` for reading one, 0 if that is not known.
         program: bytes of this process, which has loaded what a run loads; 0 where the device is not this machine's CPU.
+        holes: bytes that measured steps held beyond their plan; 0 before any were measured.
     """
 
     device: Device
@@ -45,6 +46,7 @@ class Setting:
     image_size: int
     picture_seconds: float
     program: int
+    holes: int = 0
 
 
 def dtype_on(device: Device, recipe: Recipe) -> torch.dtype:
