@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from sightline.recipe import TrainSpec
 from tests.command_line import Captured, assert_refused, sightline
 from tests.tiny_checkpoint import save_assistant, tiny_assistant, write_tiny_recipe
 
@@ -57,6 +59,18 @@ def test_a_recipe_and_an_unfinished_run_say_what_their_checkpoint_would(place: P
     length, other = (one["positions"] for one in found[0])
     assert [one["pack"]["row"] for one in found[1]] == [0, 1], "the recipe's steps are of one sample"
     assert found[0][1]["pack"] == {"row": 0, "start": length, "end": length + other}
+
+
+def test_samples_lie_in_rows_as_long_as_a_run_here_would_have(
+    place: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainSpec, "row_length_on", lambda self, device: 1 if device == "cpu" else 4096)
+    found = {}
+    for gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        samples = inspected(place, capsys, place / "run", place / "samples.jsonl")
+        found[gpu] = sorted(one["pack"]["row"] for one in samples)
+    assert found == {False: [0, 1], True: [0, 0]}
 
 
 def test_no_weights_are_read(place: Path, capsys: Captured, tmp_path: Path) -> None:

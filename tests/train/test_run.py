@@ -174,6 +174,11 @@ def test_steps_are_counted_from_epochs(world: Path, tmp_path: Path) -> None:
     assert prepared(recipe).total == 9  # 13 x 2.5 = 32.5 samples, 4 a step
 
 
+def test_rows_are_as_long_as_suits_a_cpu_unless_the_recipe_says(world: Path, tmp_path: Path) -> None:
+    assert prepared(align_recipe(world, tmp_path / "a")).rows.row_length == 2048
+    assert prepared(align_recipe(world, tmp_path / "b", train={"row_length": 77})).rows.row_length == 77
+
+
 def test_batches_may_be_grouped_by_modality(world: Path, tmp_path: Path) -> None:
     """Nine samples with pictures and two without make four batches of the one kind, one of the other, and one mixed."""
     settings = {"group_by_modality": True, "batch": 2, "micro_batch": 2}
