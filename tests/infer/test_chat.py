@@ -10,8 +10,10 @@ from sightline.data.processor import Processor
 from sightline.data.sample import ImageRef, Sample
 from sightline.data.tokens import COLLAPSED_IMAGE, collapse_images
 from sightline.errors import ConfigError, DataError
-from sightline.infer.chat import ChatSession
+from sightline.infer.chat import ChatSession, choose_dtype
+from sightline.infer.explain import explain
 from sightline.infer.sampling import Sampling
+from sightline.train.device import choose_dtype as choose_dtype_of_evaluation
 from tests.fakes import PATCHES
 from tests.tiny_checkpoint import Scripted, tiny_assistant, tiny_processor
 
@@ -206,6 +208,27 @@ def test_a_conversation_that_outgrows_the_context_is_refused_and_stays_usable() 
         session.ask("word " * 200)
     assert session.turns == turns
     session.ask("Why?")
+
+
+def test_in_bf16_it_answers_about_pictures_and_says_where_it_looked() -> None:
+    model, processor = tiny_assistant()
+    greedy, drawn = Sampling(max_new_tokens=8), Sampling(max_new_tokens=8, temperature=0.8, top_p=0.9, seed=3)
+    session = ChatSession(model=model.to(torch.bfloat16), processor=processor, sampling=greedy)
+    for text, picture, sampling in (("What is it?", RED, greedy), ("And now?", BLUE, drawn)):
+        session.sampling = sampling
+        session.ask(text, [picture])
+        assert session.last is not None
+        assert session.last.answer_ids
+    heats = explain(model, processor, session.turns[:1], [RED], "Yellow.")
+    assert [heat.grid.max() for heat in heats] == [1]
+
+
+def test_the_type_of_answers_is_that_of_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_it in (True, False):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda has_it=has_it: has_it)
+        for device in map(torch.device, ("cpu", "cuda", "cuda:1")):
+            assert choose_dtype(device) == choose_dtype_of_evaluation("auto", device)
+    assert choose_dtype(torch.device("cpu")) == torch.float32
 
 
 def test_plain_refuses_what_it_cannot_write() -> None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from sightline.errors import ConfigError
-from sightline.infer.generate import Prompt, _generators, decode_steps, generate
+from sightline.infer.generate import (
+    Prompt,
+    _generators,
+    context_of,
+    decode_steps,
+    generate,
+    without_placeholder,
+)
 from sightline.infer.sampling import Sampling
 from sightline.infer.words import StopRule
 from sightline.model.vlm import VisionLanguageModel
-from tests.fakes import IMAGE_TOKEN, PATCHES, tiny_model, tiny_pixels
+from tests.fakes import IMAGE_TOKEN, PATCHES, tiny_language, tiny_model, tiny_pixels
 
 PICTURE = [IMAGE_TOKEN] * PATCHES
 NO_PIXELS = torch.zeros(0, 3, 32, 32)
@@ -107,6 +116,33 @@ def test_an_answer_ends_where_the_context_does_in_a_batch_as_alone() -> None:
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers() -> None:
     with pytest.raises(ConfigError, match=r"takes 38 positions.*has 30.*reset"):
         generate(small_context(30), PROMPTS, sampling=Sampling(), stop=never())
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        (AutoConfig.for_model("llama", max_position_embeddings=77), 77),
+        (AutoConfig.for_model("mpt", max_seq_len=77), 77),
+        (AutoConfig.for_model("phi3", original_max_position_embeddings=77, max_position_embeddings=4096), 4096),
+        (AutoConfig.for_model("bloom"), 1 << 30),
+    ],
+)
+def test_the_context_is_what_the_configuration_says(config: Any, context: int) -> None:
+    assert context_of(SimpleNamespace(language=SimpleNamespace(config=config))) == context  # type: ignore[arg-type]
+
+
+def test_with_longrope_an_answer_ends_before_its_keys_would_be_turned_otherwise() -> None:
+    """Up to there what the cache holds is what the whole conversation gives when it is computed anew."""
+    factors = {"short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
+    model = tiny_model("clip", "phi3")
+    model.language = tiny_language(
+        "phi3", original_max_position_embeddings=45, rope_parameters={"rope_type": "longrope", **factors}
+    )
+    (answer,) = generate(model, PROMPTS[4:], sampling=Sampling(max_new_tokens=100), stop=never())
+    ids = torch.tensor([PROMPTS[4].ids + answer])
+    assert ids.shape[1] == 46, "the last token needs no position"
+    logits = without_placeholder(model(ids[:, :-1])[0], IMAGE_TOKEN)
+    assert logits[len(PROMPTS[4].ids) - 1 :].argmax(-1).tolist() == answer
 
 
 def test_the_placeholder_is_never_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 from collections.abc import Callable
@@ -12,11 +13,14 @@ import pytest
 import torch
 
 from sightline import atomic
+from sightline.ask.question import Message, Question
 from sightline.errors import CheckpointError, ConfigError
 from sightline.infer import load
 from sightline.infer.chat import ChatSession
 from sightline.infer.sampling import Sampling
+from sightline.infer.teacher import CheckpointTeacher
 from sightline.model.quantize import SCHEMES
+from tests.command_line import Captured, sightline
 from tests.infer.test_chat import RED
 from tests.tiny_checkpoint import save_assistant, tiny_assistant, tiny_processor
 
@@ -44,6 +48,30 @@ def test_a_saved_assistant_answers_as_before(tmp_path: Path, family: str, templa
 def test_weights_come_in_the_type_that_is_asked_for(tmp_path: Path) -> None:
     model, _ = load(save_assistant(tmp_path / "run", *tiny_assistant()), dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+def test_chat_serve_and_teacher_load_in_bf16_on_a_gpu_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    directory = save_assistant(tmp_path / "run", *tiny_assistant())
+    gpu = torch.device("cuda")
+    asked: list[dict[str, Any]] = []
+
+    def load_nothing(directory: Path, **options: Any) -> None:
+        asked.append(options)
+        raise CheckpointError("as far as this goes")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    for module in ("sightline.infer.load", "sightline.infer.teacher"):
+        monkeypatch.setattr(importlib.import_module(module), "load", load_nothing)
+    assert sightline("chat", directory, "--prompt", "What?") == 2
+    assert sightline("serve", directory, "--port", 0, "--quantize", "nf4") == 2
+    question = Question.of([Message("user", "What?")], model="checkpoint-x", kind="vqa", max_tokens=6)
+    with pytest.raises(CheckpointError):
+        asyncio.run(CheckpointTeacher(directory, images=tmp_path).reply(question, 0))
+    assert [(options["device"], options["dtype"]) for options in asked] == [(gpu, torch.bfloat16)] * 3
+    assert [options.get("quantize") for options in asked] == [None, "nf4", None]
 
 
 def test_a_checkpoint_put_aside_by_a_killed_save_is_found(tmp_path: Path) -> None:

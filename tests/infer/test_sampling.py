@@ -41,6 +41,18 @@ def test_distribution_is_what_the_settings_say(options: dict[str, Any], expected
     torch.testing.assert_close(found, torch.tensor([expected]), atol=tolerance, rtol=0, check_dtype=False)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 1e-40}, {"temperature": 5e-324}, {"top_p": 1e-50}, {"temperature": 5e-324, "top_p": 1e-50}],
+)
+@pytest.mark.parametrize("scale", [1.0, 1e4, -1e4])
+def test_the_smallest_settings_leave_the_likeliest_token(options: dict[str, float], scale: float) -> None:
+    sampling = Sampling(**{"temperature": 1.0, **options})
+    logits = torch.cat([scale * LOGITS, torch.tensor([[-torch.inf, 0.0, -torch.inf, -1.0]])])
+    assert probabilities(logits, sampling).tolist() == [[1, 0, 0, 0] if scale > 0 else [0, 0, 0, 1], [0, 1, 0, 0]]
+    assert choose(logits, sampling, None).tolist() == logits.argmax(-1).tolist()
+
+
 def test_rows_are_independent_and_the_order_of_tokens_does_not_matter() -> None:
     shuffled = LOGITS[:, [2, 0, 3, 1]]
     found = probabilities(torch.cat([LOGITS, shuffled]), Sampling(temperature=1.0, top_k=3, top_p=0.8))

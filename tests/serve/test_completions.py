@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import openai
@@ -11,8 +12,11 @@ import pytest
 
 from sightline.infer.chat import ChatSession
 from sightline.infer.sampling import Sampling
+from sightline.infer.token_bytes import token_bytes
+from sightline.serve.replies import Reply
+from sightline.serve.request import Chance, End, Piece
 from tests.serve.running import BLUE, RED, Running, running, shown
-from tests.tiny_checkpoint import tiny_assistant
+from tests.tiny_checkpoint import tiny_assistant, tiny_processor
 
 GREEDY = Sampling(max_new_tokens=12)
 
@@ -129,28 +133,47 @@ def test_stop_texts_end_an_answer_and_are_not_shown(served: Running) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_logprobs_are_told_for_every_token(served: Running, stream: bool) -> None:
+@pytest.mark.parametrize("model", ["tiny", "tiny-2"])
+def test_logprobs_are_told_for_every_token(served: Running, model: str, stream: bool) -> None:
     client = served.client()
     options: dict[str, Any] = {
-        "model": "tiny", "messages": shown(RED), "max_tokens": 6, "logprobs": True, "top_logprobs": 3,
+        "model": model, "messages": shown(RED), "max_tokens": 12, "logprobs": True, "top_logprobs": 3,
     }  # fmt: skip
     if stream:
-        chunks = streamed(client, **options)[1]
+        text, chunks = streamed(client, **options)
         entries = [
             entry for chunk in chunks if chunk.choices[0].logprobs for entry in chunk.choices[0].logprobs.content
         ]
     else:
         found = client.chat.completions.create(**options)
         assert found.choices[0].logprobs is not None
+        text = found.choices[0].message.content or ""
         entries = found.choices[0].logprobs.content or []
         assert found.usage is not None
         assert len(entries) == found.usage.completion_tokens
     for entry in entries:
         assert len(entry.top_logprobs) == 3
         assert entry.logprob == entry.top_logprobs[0].logprob <= 0
-        assert bytes(entry.bytes).decode() == entry.token
+        assert bytes(entry.bytes).decode(errors="replace") == entry.token
+    assert b"".join(bytes(entry.bytes) for entry in entries).decode(errors="replace").strip() == text
     plain = client.chat.completions.create(model="tiny", messages=shown(RED), max_tokens=2)
     assert plain.choices[0].logprobs is None
+
+
+@pytest.mark.parametrize("family", ["qwen2.5", "llama-2"])
+def test_the_bytes_of_the_tokens_make_up_the_answer(family: str) -> None:
+    text = "naïve  café, 日本語 and 😀👩‍🚀: done"
+    tokenizer = tiny_processor(family).tokenizer
+    pieces = [
+        Piece(text="", chances=(Chance(token=token, logprob=-0.5), Chance(token=token, logprob=-0.5)))
+        for token in tokenizer(text, add_special_tokens=False)["input_ids"]
+    ]
+    reply = Reply("tiny", bytes_of=partial(token_bytes, tokenizer), chances=True, usage=False)
+    end = End(reason="stop", prompt_tokens=1, tokens=len(pieces), reused=0)
+    content = reply.whole(pieces, end)["choices"][0]["logprobs"]["content"]
+    assert b"".join(bytes(entry["bytes"]) for entry in content).decode().strip() == text
+    assert any(entry["token"].startswith(" ") and len(entry["token"]) > 1 for entry in content)
+    assert all(entry["bytes"] == entry["top_logprobs"][0]["bytes"] for entry in content)
 
 
 def test_the_model_is_chosen_by_its_name(served: Running) -> None:

@@ -379,7 +379,8 @@ def test_a_picture_that_breaks_the_encoder_ends_its_own_request_alone() -> None:
     assert asked[1].last == Fault(code="failed")
 
 
-def test_logits_that_are_no_numbers_end_their_own_request_alone() -> None:
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_end_their_own_request_alone(value: float) -> None:
     model, processor = tiny_assistant()
     decode = model.decode
 
@@ -387,7 +388,7 @@ def test_logits_that_are_no_numbers_end_their_own_request_alone() -> None:
         logits, cache = decode(inputs, *arguments, **keys)
         if inputs.shape[0] == 2:
             logits = logits.clone()
-            logits[1] = torch.nan
+            logits[1] = value
         return logits, cache
 
     wanted = alone(model, processor, "what", [], Sampling(max_new_tokens=30))

@@ -36,14 +36,15 @@ def chat(
     if explain is not None:
         _check_explain(explain, image, prompt)
     from sightline.data.image import open_image
-    from sightline.infer.chat import ChatSession, choose_device
+    from sightline.infer.chat import ChatSession, choose_device, choose_dtype
     from sightline.infer.load import load
     from sightline.infer.sampling import Sampling
     from sightline.infer.terminal import converse
 
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed)
     pictures = [open_image(path) for path in image or []]
-    model, processor = load(checkpoint, device=choose_device(), quantize=quantize)
+    device = choose_device()
+    model, processor = load(checkpoint, device=device, dtype=choose_dtype(device), quantize=quantize)
     session = ChatSession(model=model, processor=processor, sampling=sampling, system=system)
     if prompt is None:
         converse(session, pictures, out=sys.stdout)

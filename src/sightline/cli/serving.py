@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError:
         raise ConfigError("serve needs two more libraries: pip install 'sightline[serve]'") from None
-    from sightline.infer.chat import choose_device
+    from sightline.infer.chat import choose_device, choose_dtype
     from sightline.infer.load import load
     from sightline.model.checkpoint import read_info
     from sightline.serve.app import build_app
@@ -48,9 +49,11 @@ def serve(
     listening = listen(host, port)
     service = Service(limits=Limits(rows=rows, queue=queue, remembered=remember), fetch=fetch, told=say)
     folders = [folder.resolve() for folder in checkpoint]
+    device = choose_device()
+    loaded = partial(load, device=device, dtype=choose_dtype(device), quantize=quantize)
     for name, folder in zip(names_of(folders), folders, strict=True):
         with ThreadPoolExecutor(1) as aside:  # see `sightline.serve.engine`
-            model, processor = aside.submit(load, folder, device=choose_device(), quantize=quantize).result()
+            model, processor = aside.submit(loaded, folder).result()
         service.add(name, model, processor, card=card_of(model, processor, read_info(folder)))
         say(f"{name}: loaded")
     address, number = listening.getsockname()[:2]

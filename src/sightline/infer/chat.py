@@ -128,3 +128,9 @@ def question_content(text: str, *, first: int, count: int) -> tuple[str | ImageR
 def choose_device() -> torch.device:
     """The first GPU, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """In which a model answers: as it is evaluated (`auto`), bf16 on a GPU that has it, else float32."""
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if on_gpu else torch.float32

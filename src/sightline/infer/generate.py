@@ -104,9 +104,18 @@ def generator_of(prompt: Prompt, seed: int, device: torch.device) -> torch.Gener
 
 
 def context_of(model: VisionLanguageModel) -> int:
-    """How many positions the language model has."""
-    limit = getattr(model.language.config, "max_position_embeddings", None)
-    return int(limit) if limit else 1 << 30
+    """How many positions the language model has.
+
+    With longrope (Phi-3, Phi-3.5 of 128k) only those that it was first trained on: once any position of a call lies
+    beyond them, transformers turns every row of that call by other factors, so the keys that a cache holds no longer
+    fit, and a long conversation would change the answers beside it.
+    """
+    config = model.language.config
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]  # the latter: MPT
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        limits.append(rope["original_max_position_embeddings"])
+    return min((int(limit) for limit in limits if limit), default=1 << 30)
 
 
 def _check_length(length: int, context: int) -> None:

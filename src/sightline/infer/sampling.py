@@ -38,17 +38,21 @@ class Sampling:
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """float[B, V] -> the distribution that is drawn from, float32[B, V]: temperature, then top-k, then top-p.
 
-    Top-p keeps the smallest set of likeliest tokens whose probability reaches p (Holtzman et al. 2020, section 3.1).
+    Top-p keeps the smallest set of likeliest tokens whose probability reaches p (Holtzman et al. 2020, section 3.1), at
+    least one. However small temperature and p are, the likeliest token stays.
     """
-    scaled = logits.float() / sampling.temperature
+    logits = logits.float()
+    below = logits - logits.amax(-1, keepdim=True)  # of the likeliest 0, which no temperature makes infinite
+    scaled = below / max(sampling.temperature, torch.finfo(torch.float32).tiny)
     if 0 < sampling.top_k < scaled.shape[-1]:
         weakest = scaled.topk(sampling.top_k).values[:, -1:]
         scaled = scaled.masked_fill(scaled < weakest, -torch.inf)
     chances = scaled.softmax(-1)
     if sampling.top_p < 1:
         ordered, index = chances.sort(-1, descending=True)
-        before = ordered.cumsum(-1) - ordered
-        chances = torch.zeros_like(chances).scatter(-1, index, ordered.masked_fill(before >= sampling.top_p, 0.0))
+        beyond = ordered.cumsum(-1) - ordered >= sampling.top_p
+        beyond[:, 0] = False  # a p that is 0 in float32 would leave nothing
+        chances = torch.zeros_like(chances).scatter(-1, index, ordered.masked_fill(beyond, 0.0))
     return chances / chances.sum(-1, keepdim=True)
 
 

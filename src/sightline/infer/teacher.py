@@ -20,7 +20,7 @@ from sightline.atomic import MANIFEST, readable_directory
 from sightline.data.image import open_image
 from sightline.data.processor import Processor
 from sightline.errors import CheckpointError, ConfigError, DataError
-from sightline.infer.chat import ChatSession, choose_device
+from sightline.infer.chat import ChatSession, choose_device, choose_dtype
 from sightline.infer.load import load
 from sightline.infer.sampling import Sampling
 from sightline.model.vlm import VisionLanguageModel
@@ -86,7 +86,7 @@ class CheckpointTeacher:
 
     @functools.cached_property
     def _loaded(self) -> tuple[VisionLanguageModel, Processor]:
-        return load(self._directory, device=self._device)
+        return load(self._directory, device=self._device, dtype=choose_dtype(self._device))
 
     def _inside(self, path: str) -> str:
         """A picture's path from the folder of the pictures. One outside stays absolute, and is refused."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from sightline.infer.chat import stop_rule
 from sightline.infer.sampling import Sampling
+from sightline.infer.token_bytes import token_bytes
 from sightline.serve.answer import Answer
 from sightline.serve.limits import DEFAULT_TOKENS
 from sightline.serve.prepare import Prepared, conversation
@@ -44,7 +46,7 @@ async def complete(http: HttpRequest) -> Response:
     answer = await service.ask(served, talk, make, http)
     reply = Reply(
         served.name,
-        name=lambda token: served.processor.tokenizer.decode([token]),
+        bytes_of=partial(token_bytes, served.processor.tokenizer),
         chances=bool(asked.logprobs),
         usage=bool(asked.stream_options and asked.stream_options.include_usage),
     )

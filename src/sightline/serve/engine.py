@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -66,6 +67,10 @@ class Engine:
         self._lanes: list[Lane] = []
         self._bell = threading.Condition()
         self._probed = self._closing = False
+        # Steps ask for it. It is found by a trial with hooks on the model's modules, which no explanation that runs on
+        # another thread may meet: so before there can be one, and aside, on a thread that ends (see above).
+        with ThreadPoolExecutor(1) as aside:
+            aside.submit(lambda: model.plain_head).result()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -185,20 +190,27 @@ class Engine:
         """Rows that are over leave their lane; what they have been through is kept for the conversation's next turn."""
         for number, end in ends.items():
             row = self._rows.pop(number)
-            if not (isinstance(end, Fault) and end.code == "failed"):
+            if not (isinstance(end, Fault) and end.code in ("failed", "memory")):
                 length = lane.cache.get_seq_length() - lane.padding[lane.rows.index(number)]
                 self._remember(row, lane, number, length)
             self._end(row.request, end)
-        if len(ends) == len(lane.rows):
+        staying = [number for number in lane.rows if number not in ends]
+        if not staying:
             self._lanes.remove(lane)
-        elif ends:
-            lane.keep(set(lane.rows) - ends.keys())
+            return
+        try:
+            lane.keep(staying)
+        except FAULTS as error:  # some layers may have let rows go and others not: nobody can go on with it
+            self._lanes.remove(lane)
+            for number in staying:
+                self._fail(self._rows.pop(number).request, error)
 
     def _remember(self, row: Row, lane: Lane, number: int, length: int) -> None:
         try:
             own = lane.copied(number, length, self._model.language.config)
-        except FAULTS:  # no memory for it: the next turn computes it anew
+        except FAULTS as error:  # the next turn computes it anew
             own = None
+            self._make_room(error)
         memory = Memory(image_tokens=self._processor.settings.image_tokens, features=row.features)
         if own is not None:
             memory.ids, memory.cache = row.ids[:length], own.cache
@@ -212,40 +224,47 @@ class Engine:
         request.deliver(end)
 
     def _fail(self, request: Request, error: BaseException) -> None:
+        self._end(request, self._fault(error))
+
+    def _fault(self, error: BaseException) -> Fault:
+        """What an error means for the one request that it ends."""
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next
         where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
         self._told(f"a request failed alone: {type(error).__name__}{where}")
+        return Fault(code="memory" if self._make_room(error) else "failed")
+
+    def _make_room(self, error: BaseException) -> bool:
+        """Whether memory was short; then what was kept for later turns goes."""
         short = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         if short:
             self._shelf.clear()
-        self._end(request, Fault(code="memory" if short else "failed"))
+        return short
 
     # One step
 
     def _step(self, lane: Lane) -> None:
         """Gives every row of a lane its next token, lets go the rows that are over, and computes what follows."""
+        # Unguarded: here the engine waits for its device, whose own errors are no single request's.
         logits = without_placeholder(lane.logits, self._model.image_token_id)
         best = logits.argmax(-1)  # of a row that is no number anywhere: that place
-        likeliest, broken = best.tolist(), logits.gather(-1, best[:, None]).isnan().squeeze(-1).tolist()
+        likeliest, sound = best.tolist(), logits.gather(-1, best[:, None]).isfinite().squeeze(-1).tolist()
         ends: dict[int, End | Fault] = {}
         going: dict[int, int] = {}
         for place, number in enumerate(lane.rows):
-            row, token = self._rows[number], likeliest[place]
-            if broken[place]:
-                ends[number] = Fault(code="failed")
-                continue
-            if row.request.sampling.temperature > 0:
-                own = None if row.generator is None else [row.generator]
-                token = int(choose(logits[place : place + 1], row.request.sampling, own))
-            end = self._say(row, token, logits[place])
+            end: End | Fault | None = Fault(code="failed")  # where the logits say nothing
+            try:
+                if sound[place]:
+                    end = self._next(self._rows[number], logits[place], likeliest[place])
+            except FAULTS as error:
+                end = self._fault(error)
             if end is None:
-                going[number] = token
+                going[number] = self._rows[number].answer[-1]
             else:
                 ends[number] = end
         self._leave(lane, ends)
-        if not going:
+        if lane not in self._lanes:
             return
         try:
             lane.step(self._model, [going[number] for number in lane.rows])
@@ -254,9 +273,11 @@ class Engine:
         self.figures.steps += 1
         self.stepped = time.monotonic()
 
-    def _say(self, row: Row, token: int, logits: Tensor) -> End | None:
-        """Tells a row's newest token; returns the end of an answer that is over with it."""
-        request = row.request
+    def _next(self, row: Row, logits: Tensor, likeliest: int) -> End | None:
+        """Chooses a row's next token from logits [V] and tells it; returns the end of an answer that it ends."""
+        request, token = row.request, likeliest
+        if request.sampling.temperature > 0:
+            token = int(choose(logits[None], request.sampling, None if row.generator is None else [row.generator]))
         row.answer.append(token)
         self.figures.tokens += 1
         if len(row.answer) == 1:

@@ -19,14 +19,14 @@ class Reply:
     """One answer, whole or in chunks.
 
     Args:
-        name: of a token, in words.
+        bytes_of: what a token adds to a text.
         chances: whether `logprobs` were asked for.
         usage: whether the chunks end with the counts of tokens.
     """
 
-    def __init__(self, model: str, *, name: Callable[[int], str], chances: bool, usage: bool) -> None:
+    def __init__(self, model: str, *, bytes_of: Callable[[int], bytes], chances: bool, usage: bool) -> None:
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
-        self._name, self._chances, self._usage = name, chances, usage
+        self._bytes_of, self._chances, self._usage = bytes_of, chances, usage
 
     def whole(self, pieces: Sequence[Piece], end: End) -> dict[str, Any]:
         """The answer of a request that is not streamed."""
@@ -69,8 +69,8 @@ class Reply:
         return {"content": content, "refusal": None}
 
     def _chance(self, chance: Chance) -> dict[str, Any]:
-        token = self._name(chance.token)
-        return {"token": token, "logprob": max(chance.logprob, -9999.0), "bytes": list(token.encode())}
+        own = self._bytes_of(chance.token)
+        return {"token": own.decode(errors="replace"), "logprob": max(chance.logprob, -9999.0), "bytes": list(own)}
 
 
 def broken_off(refusal: Refusal) -> bytes:
