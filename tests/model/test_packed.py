@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sightline.model.packed import (
     NAME,
     band,
+    in_autocast_type,
     packed_attention,
     packing_arguments,
     use_packed_attention,
@@ -81,10 +82,17 @@ def test_a_neighbor_changes_nothing_even_where_it_is_changed_itself() -> None:
         ("mamba", "samples in one row change each other's logits by "),
         ("stablelm", "StableLmAttention is not given the samples' lengths"),
         ("gpt_oss", "GptOssAttention has an attention of its own (s_aux)"),
+        ("qwen2_moe", "Qwen2MoeAttention has a window that its mask alone knows"),
+        ("phimoe", "PhimoeAttention has a window that its mask alone knows"),
     ],
 )
 def test_a_model_that_cannot_is_found_out_and_left_as_it_was(family: str, why: str) -> None:
-    options = {"head_dim": 8} if family == "gpt_oss" else {}
+    experts = {"moe_intermediate_size": 16, "num_experts": 2, "num_local_experts": 2, "num_experts_per_tok": 1}
+    options = {
+        "gpt_oss": {"head_dim": 8},
+        "qwen2_moe": {"use_sliding_window": True, "sliding_window": 16, **experts},
+        "phimoe": {"sliding_window": 16, **experts},
+    }.get(family, {})
     config = AutoConfig.for_model(**(language_config("llama") | {"model_type": family} | options))
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
@@ -99,6 +107,32 @@ def test_a_model_that_cannot_is_found_out_and_left_as_it_was(family: str, why: s
     assert fault.startswith(why)
     assert model.config._attn_implementation != NAME
     assert torch.equal(model(input_ids=ids).logits, before)
+
+
+def test_a_model_whose_window_is_switched_off_is_packed() -> None:
+    experts = {"moe_intermediate_size": 16, "num_experts": 2, "num_experts_per_tok": 1}
+    config = AutoConfig.for_model(**(language_config("llama") | {"model_type": "qwen2_moe"} | experts))
+    assert use_packed_attention(AutoModelForCausalLM.from_config(config)) is None
+
+
+def test_queries_and_keys_of_full_precision_take_the_type_of_the_arithmetic() -> None:
+    """As they are where the weights train, which are kept in fp32: kernels for rows take no such mixture."""
+    query, key, value = torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4, dtype=torch.bfloat16)
+    assert [one.dtype for one in in_autocast_type(query, value)] == [torch.float32, torch.bfloat16]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert {one.dtype for one in in_autocast_type(query, key, value)} == {torch.bfloat16}
+        output, _ = packed_attention(torch.nn.Module(), query, key, value, None, segment_lengths=(1, 2))
+    assert output.dtype == torch.bfloat16
+
+
+def test_the_rounding_of_half_precision_is_no_neighbor() -> None:
+    """Forty layers whose logits depend on the shape of their products by more than a hundredth."""
+    model = tiny_language("llama", num_hidden_layers=40)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    model.to(torch.bfloat16)
+    assert use_packed_attention(model) is None
 
 
 def test_a_row_without_lengths_is_refused_not_mixed() -> None:

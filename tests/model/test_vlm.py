@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sightline.errors import SightlineError
+from sightline.errors import ConfigError, SightlineError
 from sightline.model.head import product_of_few
 from sightline.model.vlm import VisionLanguageModel
 from tests.fakes import IMAGE_TOKEN, LANGUAGE_FAMILIES, tiny_model, tiny_pixels, tiny_prompt
@@ -205,6 +205,14 @@ def test_gradient_checkpointing_changes_no_gradient(trained: list[str]) -> None:
     model.set_gradient_checkpointing(False)
     model(prompt, pixels=pixels)
     assert len(calls) == once + 3
+
+
+def test_a_model_that_cannot_recompute_may_be_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    monkeypatch.setattr(type(model.language), "supports_gradient_checkpointing", False)
+    model.set_gradient_checkpointing(False)
+    with pytest.raises(ConfigError, match="LlamaForCausalLM has no gradient checkpointing: leave it off"):
+        model.set_gradient_checkpointing(True)
 
 
 @torch.no_grad()

@@ -157,11 +157,11 @@ class VisionLanguageModel(nn.Module):
         Raises:
             ConfigError: the language model cannot.
         """
-        if not self.language.supports_gradient_checkpointing:
+        if enabled and not self.language.supports_gradient_checkpointing:
             raise ConfigError(f"{type(self.language).__name__} has no gradient checkpointing: leave it off")
-        _switch_checkpointing(self.language, enabled)
-        if self.vision.backbone.supports_gradient_checkpointing:
-            _switch_checkpointing(self.vision.backbone, enabled)
+        for model in (self.language, self.vision.backbone):
+            if model.supports_gradient_checkpointing:
+                _switch_checkpointing(model, enabled)
 
 
 def _switch_checkpointing(model: Any, enabled: bool) -> None:
