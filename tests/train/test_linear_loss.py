@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.train import linear_loss
 from sightline.train.linear_loss import linear_cross_entropy
@@ -56,6 +57,14 @@ def test_what_needs_no_gradient_gets_none() -> None:
     assert head.grad is not None
     with torch.no_grad():
         assert not linear_cross_entropy(states, head, None, targets).requires_grad
+
+
+def test_without_gradients_no_product_is_made_for_them() -> None:
+    states, weight, _, targets = given(bias=False)
+    head = weight.float().requires_grad_()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        linear_cross_entropy(states.float(), head, None, targets)
+    assert counter.get_total_flops() == 2 * N * WIDTH * WORDS
 
 
 class Matrices(TorchDispatchMode):

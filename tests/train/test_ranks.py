@@ -18,7 +18,7 @@ from torch import nn
 from sightline.config import dump_recipe
 from sightline.recipe import Recipe
 from sightline.train.log import LOG_FILE, read_log
-from sightline.train.ranks import ALONE, buckets
+from sightline.train.ranks import ALONE, Ranks, buckets
 from tests.train.small_run import STEPS, align_recipe, instruct_recipe, trained
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -61,6 +61,23 @@ def assert_alike(one: Path, other: Path) -> None:
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=2e-4, msg=name)
+
+
+def test_processes_that_share_a_feature_cache_train_what_one_does_without(world: Path, tmp_path: Path) -> None:
+    cache = {"feature_cache": str(tmp_path / "cache"), "feature_cache_policy": "always"}
+    one = trained(align_recipe(world, tmp_path / "one"))
+    said = trained_by(align_recipe(world, tmp_path / "three", train=cache), 3, tmp_path / "recipe.yaml")
+    assert said.count("feature cache used") == 1
+    assert_alike(one, tmp_path / "three")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_whoever_goes_ahead_waits_for_the_others(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[str] = []
+    monkeypatch.setattr(Ranks, "largest", lambda self, value: met.append("meeting"))
+    with Ranks(rank=rank, size=2).first_goes_ahead():
+        met.append("work")
+    assert met == (["work", "meeting", "meeting"] if rank == 0 else ["meeting", "work", "meeting"])
 
 
 @pytest.mark.parametrize("stage", ["align", "instruct"])

@@ -16,16 +16,32 @@ from sightline.train.pieces import is_cut
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`: the first GPU, else the CPU; anything else as torch names devices."""
+    """`auto`: the first GPU, else the CPU; anything else as torch names devices.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"train.device: found {name!r}, expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"train.device: found {name!r}, but torch sees no GPU here; use auto or cpu")
+    if device.type == "cuda":
+        there = torch.cuda.device_count()
+        if (device.index or 0) >= there:
+            sees = f"{there} GPU{'s' if there > 1 else ''}" if there else "no GPU"
+            raise ConfigError(f"train.device: found {name!r}, but torch sees {sees} here; use auto or cpu")
+    elif device.type != "cpu" and not _works(device):
+        raise ConfigError(f"train.device: found {name!r}, which torch does not have here; use auto or cpu")
     return device
+
+
+def _works(device: torch.device) -> bool:
+    try:
+        return torch.ones(1, device=device).item() == 1
+    except (RuntimeError, AssertionError):
+        return False
 
 
 def expected_device(name: str) -> str:

@@ -120,13 +120,26 @@ class FeatureCache:
 
     def choose(self) -> StoredPictures | None:
         """The features of the run's pictures, all there; None: they are encoded in the steps, as without a cache."""
+        key, found = self._look()
+        if key is not None:
+            write_atomic(self.directory / DECISION_FILE, json.dumps({"key": key, "used": found is not None}) + "\n")
+        return found
+
+    def follow(self) -> StoredPictures | None:
+        """The features that another process of the run chose, and stored."""
+        always = self.settings.model_copy(update={"feature_cache_policy": "always"})
+        _, found = replace(self, settings=always)._look()
+        return found
+
+    def _look(self) -> tuple[str | None, StoredPictures | None]:
+        """The store's key and the features; without a key there was nothing to decide."""
         place = self.settings.feature_cache
         if place is None or self.start >= self.total:
-            return None
+            return None, None
         pictures, shown = self._pictures()
         if not pictures:
             self.say("feature cache not used: there are no pictures")
-            return None
+            return None, None
         key, found = "", None
         try:
             store = FeatureStore(
@@ -136,8 +149,7 @@ class FeatureCache:
             found = self._decide(store, pictures, shown)
         except OSError as error:
             self.say(f"feature cache not used: {place}: {error.strerror or error}; the run goes on without it")
-        write_atomic(self.directory / DECISION_FILE, json.dumps({"key": key, "used": found is not None}) + "\n")
-        return found
+        return key, found
 
     def _decide(self, store: FeatureStore, pictures: Sequence[Picture], shown: int) -> StoredPictures | None:
         before = self._decided_before(store.key)
@@ -233,10 +245,9 @@ class FeatureCache:
 def choose_together(cache: FeatureCache, ranks: Ranks) -> StoredPictures | None:
     """The first rank's choice, for all: it measures and fills, the others then find the features."""
     stored = cache.choose() if ranks.first else None
-    used = ranks.largest(int(stored is not None))
-    if used and not ranks.first:
-        always = cache.settings.model_copy(update={"feature_cache_policy": "always"})
-        stored = replace(cache, settings=always).choose()
+    if ranks.largest(int(stored is not None)) and not ranks.first:
+        stored = cache.follow()
+    ranks.largest(0)  # the others read all pictures' files meanwhile, which may take longer than a step ever should
     return stored
 
 

@@ -25,6 +25,8 @@ def linear_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor | None, ta
         bias: float[V] or None.
         targets: int64[n].
     """
+    if not torch.is_grad_enabled():  # what a Function may leave out it is told by the tensors alone
+        states, weight, bias = states.detach(), weight.detach(), None if bias is None else bias.detach()
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     total: Tensor = _Sum.apply(states, weight, bias, targets, dtype)  # type: ignore[no-untyped-call]

@@ -71,12 +71,16 @@ class Ranks:
 
     @contextmanager
     def first_goes_ahead(self) -> Iterator[None]:
-        """The first rank goes through the body before the others, which then find its files. An error ends them all."""
+        """The first rank goes through the body before the others, which then find its files, and waits for them.
+
+        An error ends them all.
+        """
         if not self.first:
             self.largest(0)
         yield
         if self.first:
             self.largest(0)
+        self.largest(0)  # to find the files may take longer than a step ever should
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Every gradient becomes the sum over the ranks. One that no rank has stays None: AdamW leaves it alone."""
@@ -121,6 +125,15 @@ def join() -> Ranks:
         distributed.init_process_group(backend, timeout=STEP_TIMEOUT)
     patient = distributed.new_group(backend="gloo", timeout=PREPARATION_TIMEOUT)
     return Ranks(rank=distributed.get_rank(), size=distributed.get_world_size(), patient=patient)
+
+
+def check_batch(batch: int, processes: int) -> None:
+    """`ConfigError` where a step has too few samples for all processes to have one."""
+    if batch < processes:
+        raise ConfigError(
+            f"train.batch: found {batch}, expected at least one sample for each of the {processes} processes; "
+            "take fewer of them"
+        )
 
 
 def own_device(device: torch.device) -> torch.device:
