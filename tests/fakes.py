@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -134,3 +135,14 @@ def flat_gradient(model: nn.Module) -> Tensor:
 def distance(found: Tensor, expected: Tensor) -> float:
     """Of two tensors, relative to the second."""
     return float((found - expected).norm() / expected.norm())
+
+
+def hashes(module: nn.Module, *, trained: bool) -> dict[str, str]:
+    """SHA-256 of each parameter (or buffer) that trains, or that does not."""
+    wanted = {name for name, parameter in module.named_parameters() if parameter.requires_grad == trained}
+    buffers = set() if trained else {name for name, _ in module.named_buffers()}
+    return {
+        name: hashlib.sha256(value.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+        for name, value in module.state_dict().items()
+        if name in wanted | buffers
+    }

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from sightline.errors import ConfigError
 from sightline.recipe import Recipe
@@ -16,12 +17,13 @@ from sightline.train.advise import calibrated, plan_recipe, with_advice
 from sightline.train.describe import describe_recipe
 from sightline.train.devices import GIB, GPUS, device_named
 from sightline.train.measure import Measured
-from sightline.train.plan import NF4_BYTES, Plan, make_plan
+from sightline.train.plan import NF4_BYTES, UPDATE_BYTES, Plan, make_plan
 from sightline.train.plan_table import table, to_json
 from sightline.train.rates import stated_rates
+from sightline.train.roofline import Rates
 from sightline.train.setting import Setting, look
-from sightline.train.simulate import Rates
 from sightline.train.survey import Length, assumed, survey
+from tests.fakes import language_config
 from tests.train.small_run import STEPS, align_recipe, instruct_recipe
 
 GPU = GPUS["a100-40g"]
@@ -156,12 +158,84 @@ def test_a_mixture_counts_as_often_as_its_samples_come(world: Path) -> None:
     assert shown.count(0) >= 3, "two samples without pictures, three times each"
 
 
-def test_time_is_shared_by_devices_and_costs_what_they_cost(world: Path) -> None:
-    setting, one = planned(stage_2(world))
-    four = make_plan(stage_2(world), replace(setting, devices=4))
-    assert one.hours == pytest.approx(4 * four.hours)
+def test_devices_share_the_samples_but_each_updates_all_weights(world: Path) -> None:
+    setting = long_samples(look(stage_2(world), GPU))
+    slow = replace(setting, rates=replace(setting.rates, bandwidth=setting.rates.bandwidth / 100))
+    one, four = (make_plan(stage_2(world), replace(slow, devices=devices)) for devices in (1, 4))
+    trained = sum(part.trained for part in one.parts.values())
+    update = trained * UPDATE_BYTES / slow.rates.bandwidth
+    assert four.step_seconds >= one.step_seconds / 4 + 0.75 * update
+    assert (sum(one.row.lengths), sum(four.row.lengths)) == (16 * 250, 4 * 250)
     assert one.hours == pytest.approx(STEPS * one.step_seconds / 3600)
-    assert to_json(four, price=3.0, measured=None)["cost"] == pytest.approx(one.hours * 3)
+    assert to_json(four, price=3.0, measured=None)["cost"] == pytest.approx(4 * four.hours * 3)
+    assert four.mfu == pytest.approx((one.mfu or 0) * one.step_seconds / four.step_seconds / 4)
+
+
+def test_a_device_waits_for_the_one_with_the_longest_sample(world: Path) -> None:
+    short, long = Length(positions=20, trained=5, pictures=0), Length(positions=200, trained=50, pictures=0)
+    setting = replace(look(stage_2(world), GPU), steps=((long, short, short, short),), count=4, devices=4)
+    alone = make_plan(stage_2(world), replace(setting, steps=((long,),), devices=1))
+    assert make_plan(stage_2(world), setting).step_seconds == pytest.approx(alone.step_seconds)
+
+
+def test_more_devices_than_a_step_has_samples_are_refused_as_a_run_refuses_them(world: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^train\.batch: found 4, expected at least one sample for each of the 5 "):
+        plan_recipe(stage_2(world), device="h100-80g", devices=5)
+
+
+def test_a_gpu_that_nobody_knows_does_not_matter_where_one_is_named(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown() -> None:
+        raise ConfigError("the GPU here, NVIDIA T4, is not known")
+
+    monkeypatch.setattr("sightline.train.advise.present", unknown)
+    plan, _ = plan_recipe(stage_2(world), device="h100-80g")
+    assert plan.device.name == "h100-80g"
+    with pytest.raises(ConfigError, match="--measure: h100-80g is not here, another GPU is"):
+        plan_recipe(stage_2(world), device="h100-80g", measured=True)
+
+
+def test_where_the_encoder_trains_a_row_of_many_pictures_may_decide(world: Path) -> None:
+    words, picture = Length(positions=250, trained=60, pictures=0), Length(positions=100, trained=20, pictures=4)
+    recipe = stage_2(world, lr={"vision": 1e-4, "connector": 1e-3}, row_length=250)
+    setting = replace(look(recipe, GPU), steps=((words, picture, picture),), count=3)
+    assert make_plan(recipe, setting).row.pictures == 8
+
+
+@pytest.mark.parametrize("family", ["stablelm", "gemma2"])
+def test_families_that_are_trained_otherwise_are_planned_as_they_are_trained(
+    world: Path, tmp_path: Path, family: str
+) -> None:
+    """Without packing; and with all logits at once, which weigh more than a few pieces of them."""
+    tiny_of(family).save_pretrained(tmp_path / family)
+    recipe = stage_2(world)
+    model = recipe.model.model_copy(update={"language": str(tmp_path / family), "tokenizer": str(world / "language")})
+    plan, _ = plan_recipe(recipe.model_copy(update={"model": model}), device="h100-80g")
+    assert plan.memory.total > 0
+    if family == "stablelm":
+        assert plan.row.padded
+    else:
+        logits = 4 * plan.row.trained * 4096
+        assert plan.memory.logits + plan.memory.working > 2 * logits
+
+
+def test_a_family_whose_work_cannot_be_followed_is_one_line(world: Path, tmp_path: Path) -> None:
+    tiny_of("mamba").save_pretrained(tmp_path / "mamba")
+    recipe = stage_2(world)
+    model = recipe.model.model_copy(update={"language": str(tmp_path / "mamba"), "tokenizer": str(world / "language")})
+    with pytest.raises(ConfigError, match=r"^MambaForCausalLM cannot be planned .*train\.steps=3") as caught:
+        plan_recipe(recipe.model_copy(update={"model": model}), device="h100-80g")
+    assert "\n" not in str(caught.value)
+
+
+def tiny_of(family: str) -> Any:
+    """A language model of a family with 4,096 rows."""
+    if family == "mamba":
+        return MambaForCausalLM(MambaConfig(vocab_size=4096, hidden_size=32, num_hidden_layers=2, state_size=4))
+    options = {"gemma2": {"head_dim": 8}}.get(family, {})
+    config = language_config("llama", vocab_size=4096) | {"model_type": family} | options
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
 
 
 def test_a_run_that_fits_is_left_alone(world: Path) -> None:
@@ -204,17 +278,39 @@ def test_measured_steps_set_the_pace_but_for_the_first(world: Path) -> None:
     _, plan = planned(stage_2(world))
     first, second, third = plan.first_seconds
     taken = Measured(seconds=(99.0, 3 * second, 3 * third), waited=(0.0,) * 3, peak_memory=None)
-    found = calibrated(plan, taken)
+    found = calibrated(plan, plan, taken)
     assert found.step_seconds == pytest.approx(3 * plan.step_seconds)
     assert found.first_seconds == pytest.approx((3 * first, 3 * second, 3 * third))
     assert found.mfu == pytest.approx((plan.mfu or 0) / 3)
+
+
+def test_steps_of_one_device_set_the_pace_of_several(world: Path) -> None:
+    setting, alone = planned(stage_2(world))
+    several = make_plan(stage_2(world), replace(setting, devices=4))
+    twice = tuple(2 * seconds for seconds in alone.first_seconds)
+    peak = alone.memory.total + GIB
+    found = calibrated(several, alone, Measured(seconds=twice, waited=(0.0,) * 3, peak_memory=peak))
+    assert found.step_seconds == pytest.approx(2 * several.step_seconds)
+    assert found.memory.holes == GIB
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_run_of_fewer_steps_than_are_measured_has_their_pace(world: Path, steps: int) -> None:
+    _, plan = planned(stage_2(world, steps=steps))
+    taken = Measured(seconds=(9.0, 2 * plan.first_seconds[-1], 7.0), waited=(0.0,) * 3, peak_memory=None)
+    assert calibrated(plan, plan, taken).step_seconds == pytest.approx(2 * plan.step_seconds)
+
+
+def test_steps_of_one_process_say_nothing_of_layers_that_are_shared(world: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--measure takes its steps in one process, which train\.shard does not cut"):
+        plan_recipe(stage_2(world, shard=True), device="cpu", devices=2, measured=True)
 
 
 @pytest.mark.parametrize(("beyond", "holes"), [(GIB, GIB), (0, 0), (-1, 0), (None, 0)])
 def test_what_measured_steps_held_beyond_the_plan_is_an_item_of_it(world: Path, beyond: int | None, holes: int) -> None:
     _, plan = planned(stage_2(world))
     peak = None if beyond is None else plan.memory.total + beyond
-    found = calibrated(plan, Measured(seconds=(1.0,) * 3, waited=(0.0,) * 3, peak_memory=peak))
+    found = calibrated(plan, plan, Measured(seconds=(1.0,) * 3, waited=(0.0,) * 3, peak_memory=peak))
     assert found.memory.holes == holes
     assert found.memory.total == plan.memory.total + holes
     assert ("holes " in table(found, price=None, measured=None)) == (holes > 0)
@@ -254,11 +350,11 @@ def test_what_is_not_here_cannot_be_measured(world: Path) -> None:
 
 def test_the_table_and_json_tell_the_same(world: Path) -> None:
     recipe = stage_2(world)
-    plan, _ = plan_recipe(recipe, device="h100-80g", devices=8)
+    plan, _ = plan_recipe(recipe, device="h100-80g", devices=4)
     taken = Measured(seconds=(3.0, 1.0, 1.0), waited=(0.0,) * 3, peak_memory=GIB)
     text = table(plan, price=2.0, measured=taken)
     content = json.loads(json.dumps(to_json(plan, price=2.0, measured=taken)))
-    assert "small-instruct on 8 x h100-80g: 16 tokens per picture" in text
+    assert "small-instruct on 4 x h100-80g: 16 tokens per picture" in text
     assert f"{plan.parts['language'].trained:,}" in text
     assert "fits in" in text
     assert "measured: 3.00, 1.00, 1.00 s a step, peak 1.00 GiB" in text
@@ -270,6 +366,8 @@ def test_the_table_and_json_tell_the_same(world: Path) -> None:
 def test_data_sheets_are_not_believed_to_the_last_flop() -> None:
     assert stated_rates(GPU, torch.bfloat16).matmul < (GPU.peak_flops or 0)
     assert stated_rates(GPU, torch.float32).matmul < stated_rates(GPU, torch.bfloat16).matmul / 10
+    ada = GPUS["rtx4090-24g"]
+    assert stated_rates(ada, torch.float32).matmul == stated_rates(ada, torch.bfloat16).matmul / 2
 
 
 def test_rows_are_as_long_as_the_device_likes_them_unless_the_recipe_says(world: Path) -> None:

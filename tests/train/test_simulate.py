@@ -11,7 +11,8 @@ import torch
 from sightline.recipe import Recipe
 from sightline.train import linear_loss
 from sightline.train.flops import Shown, step_flops
-from sightline.train.simulate import Rates, Row, RowCost, fake_model, simulate_row
+from sightline.train.roofline import Rates
+from sightline.train.simulate import Row, RowCost, fake_model, simulate_row
 from tests.train.small_run import instruct_recipe
 
 RATES = Rates(matmul=1e9, attention=1e9, bandwidth=1e9)

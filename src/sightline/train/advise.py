@@ -12,9 +12,10 @@ from typing import Any
 
 from sightline.errors import ConfigError
 from sightline.recipe import LoraSpec, Recipe
-from sightline.train.devices import device_named, present
+from sightline.train.devices import Device, device_named, present
 from sightline.train.measure import Measured, measure
 from sightline.train.plan import Plan, make_plan
+from sightline.train.ranks import check_batch
 from sightline.train.setting import Setting, look
 
 SHORTEST_ROW = 512
@@ -32,26 +33,50 @@ def plan_recipe(
     Raises:
         ConfigError: no such device, or it is not here and should be measured; a configuration is missing or wrong.
     """
-    here = present()
-    chosen = here if device is None else device_named(device)
-    if measured and chosen.name != here.name and chosen.kind != "cpu":
-        raise ConfigError(f"--measure: {chosen.name} is not here, {here.name} is; leave one of the two options off")
+    chosen = present() if device is None else device_named(device)
+    check_batch(recipe.train.batch, devices)
+    if measured:
+        _check_measurable(recipe, chosen, devices)
     setting = look(recipe, chosen, devices=devices)
-    plan, taken = make_plan(recipe, setting), None
+    try:
+        plan = make_plan(recipe, setting)
+    except NotImplementedError:  # a run finds out as well, and pads
+        recipe = _changed(recipe, packing=False)
+        plan = make_plan(recipe, setting)
+    taken = None
     if measured:
         taken = measure(recipe, device=chosen.kind)
-        plan = calibrated(plan, taken)
+        alone = plan if devices == 1 else make_plan(recipe, replace(setting, devices=1))
+        plan = calibrated(plan, alone, taken)
         setting = replace(setting, holes=plan.memory.holes)
     return with_advice(recipe, setting, plan), taken
 
 
-def calibrated(plan: Plan, taken: Measured) -> Plan:
+def _check_measurable(recipe: Recipe, chosen: Device, devices: int) -> None:
+    """Raises ConfigError where the steps of one process here would say nothing of the run."""
+    if recipe.train.shard and devices > 1:
+        raise ConfigError("--measure takes its steps in one process, which train.shard does not cut; leave it off")
+    if chosen.kind == "cpu":
+        return
+    try:
+        here = present().name
+    except ConfigError:
+        here = "another GPU"
+    if chosen.name != here:
+        raise ConfigError(f"--measure: {chosen.name} is not here, {here} is; leave one of the two options off")
+
+
+def calibrated(plan: Plan, alone: Plan, taken: Measured) -> Plan:
     """The plan with its times multiplied to agree with the measured steps, but the first, which warms up.
 
     Memory that the steps held beyond the plan becomes an item of it. They may have held less: a later row is longer.
+
+    Args:
+        alone: the same for one device, which took the steps.
     """
-    factor = sum(taken.seconds[1:]) / sum(plan.first_seconds[1 : len(taken.seconds)])
-    holes = max(0, (taken.peak_memory or 0) - plan.memory.total)
+    planned = alone.first_seconds[1:] or alone.first_seconds  # a run may have one step; three are measured all the same
+    factor = sum(taken.seconds[1 : 1 + len(planned)]) / sum(planned)
+    holes = max(0, (taken.peak_memory or 0) - alone.memory.total)
     return replace(
         plan,
         memory=replace(plan.memory, holes=holes),
@@ -122,6 +147,6 @@ def _keys(changes: dict[str, Any]) -> Iterator[str]:
     """As they are written on the command line."""
     for key, value in changes.items():
         if isinstance(value, LoraSpec):
-            yield f"train.{key}={{rank: {value.rank}, alpha: {value.alpha:g}}}"
+            yield from (f"train.{key}.rank={value.rank}", f"train.{key}.alpha={value.alpha:g}")
         else:
             yield f"train.{key}={str(value).lower() if isinstance(value, bool) else value}"

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightline.data.batch import plan_rows
 from sightline.model.vlm import VisionLanguageModel
 from sightline.recipe import PARTS, Recipe
+from sightline.train.device_rows import Simulated, candidates, rows_of, shared, shown_by
 from sightline.train.devices import Device
-from sightline.train.flops import Shown, step_flops
+from sightline.train.flops import Shown, StepFlops, step_flops
 from sightline.train.pieces import own_rows
 from sightline.train.setting import Setting, total_of
 from sightline.train.shard import decoder_layers, matrices
-from sightline.train.simulate import Row, RowCost, fake_model, simulate_row
+from sightline.train.simulate import Row, RowCost, cannot_be_planned, fake_model
 from sightline.train.survey import Length
 
 USABLE = 0.92
@@ -86,9 +86,9 @@ class Plan:
         row: the one that decides the memory, of the steps looked at (of many samples: as many positions in fewer).
         usable: bytes of the device that a run can have.
         samples, steps: of the run. `step` is what a mean step shows.
-        step_seconds: of a mean step on one device; `first_seconds` of each of the first steps.
+        step_seconds: of a mean step, which the devices share; `first_seconds` of each of the first steps.
         flops: of a mean step, necessary ones.
-        mfu: share of the device's stated peak; None where none is stated.
+        mfu: share of the devices' stated peak; None where none is stated.
         lengths: where the lengths of the samples are from.
         sharded: whether the devices share the language model's layers instead of holding them all.
         advice: keys of the recipe that make it fit, or faster; empty when it should stay as it is.
@@ -119,8 +119,8 @@ class Plan:
 
     @property
     def hours(self) -> float:
-        """Of the whole run, its steps shared evenly by the devices; saving and validation do not count."""
-        return self.steps * self.step_seconds / self.devices / 3600
+        """Of the whole run; saving, validation and what devices send each other do not count."""
+        return self.steps * self.step_seconds / 3600
 
 
 def make_plan(recipe: Recipe, setting: Setting) -> Plan:
@@ -128,24 +128,33 @@ def make_plan(recipe: Recipe, setting: Setting) -> Plan:
 
     Raises:
         ConfigError: the model cannot be simulated.
+        NotImplementedError: its rows cannot be packed.
     """
-    rows = [_rows(recipe, step, setting.device.kind) for step in setting.steps]
     mean = _mean(setting.steps)
     sharded = recipe.train.shard and setting.devices > 1
     with fake_model(recipe, dtype=setting.dtype, vocabulary=setting.vocabulary, sharded=sharded) as model:
-        largest, cost = _largest(model, rows, setting)
-        costs = step_flops(model)
-        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        rate = cost.seconds / max(costs.total(_shown([largest])), 1)
+        costs = _costs(model)
+        steps = [
+            [rows_of(recipe, own, setting.device.kind) for own in shared(step, costs, setting.devices)]
+            for step in setting.steps
+        ]
+        simulated = Simulated(model, setting, candidates(own for step in steps for own in step))
+        largest, cost = simulated.largest(by_pictures="vision" in recipe.train.lr)
+        rate = simulated.seconds_per_flop(costs, mean)
+        layers = [matrices(layer) for layer in decoder_layers(model.language)] if sharded else []
+        held = _held(model, layers, setting.devices)
+        trained = sum(size for parameter, size in held.items() if parameter.requires_grad)
         update = trained * UPDATE_BYTES / setting.rates.bandwidth
         each = [
-            _overlapped(recipe, rate * costs.total(shown) + update, setting.picture_seconds * shown.pictures)
-            for shown in map(_shown, rows)
+            max(
+                _overlapped(recipe, rate * costs.total(shown) + update, setting.picture_seconds * shown.pictures)
+                for shown in map(shown_by, step)
+            )
+            for step in steps
         ]
         seconds = sum(each) / len(each)
         parts: dict[str, Part] = {name: _part(recipe, model, name) for name in PARTS}
-        layers = [matrices(layer) for layer in decoder_layers(model.language)] if sharded else []
-        memory = _memory(recipe, model, setting, cost, layers)
+        memory = _memory(recipe, model, setting, cost, layers, held)
         peak = setting.device.peak_flops
         return Plan(
             name=recipe.name,
@@ -162,67 +171,23 @@ def make_plan(recipe: Recipe, setting: Setting) -> Plan:
             step_seconds=seconds,
             first_seconds=tuple(each[:FIRST]),
             flops=costs.total(mean),
-            mfu=None if peak is None else costs.total(mean) / seconds / peak,
+            mfu=None if peak is None else costs.total(mean) / seconds / peak / setting.devices,
             lengths=setting.lengths,
             sharded=sharded,
         )
 
 
-def _largest(model: VisionLanguageModel, steps: Sequence[Sequence[Row]], setting: Setting) -> tuple[Row, RowCost]:
-    """The row that takes the most memory, and what it costs: a long first row, or a later one beside gradients."""
-    candidates = [([step[0] for step in steps], False), ([row for step in steps for row in step[1:]], True)]
-    found = []
-    for rows, again in candidates:
-        if rows:
-            row = _bounded(max(rows, key=lambda row: sum(row.lengths)))
-            found.append((row, simulate_row(model, row, dtype=setting.dtype, rates=setting.rates, again=again)))
-    return max(found, key=lambda pair: pair[1].peak)
+def _costs(model: VisionLanguageModel) -> StepFlops:
+    try:
+        return step_flops(model)
+    except (AttributeError, TypeError) as error:
+        raise cannot_be_planned(model, "FLOPs are counted by attention heads, and it has none") from error
 
 
 def _overlapped(recipe: Recipe, computing: float, reading: float) -> float:
     """Seconds of a step: its pictures are read before it, or meanwhile by the workers."""
     workers = recipe.train.workers
     return max(computing, reading / workers) if workers else computing + reading
-
-
-def _rows(recipe: Recipe, step: Sequence[Length], device: str) -> list[Row]:
-    """The rows of a step, as `data.batch.RowPlan` cuts them; a padded batch counts as samples of one length."""
-    settings = recipe.train
-    if settings.packing:
-        cut = plan_rows([one.positions for one in step], limit=settings.row_length_on(device))
-        groups = [[step[index] for index in row] for row in cut]
-    else:
-        ordered, size = sorted(step, key=lambda one: one.positions), settings.samples_at_once
-        groups = [
-            [Length(positions=group[-1].positions, trained=one.trained, pictures=one.pictures) for one in group]
-            for group in (ordered[start : start + size] for start in range(0, len(ordered), size))
-        ]
-    return [
-        Row(
-            lengths=tuple(one.positions for one in group),
-            trained=sum(one.trained for one in group),
-            pictures=sum(one.pictures for one in group),
-        )
-        for group in groups
-    ]
-
-
-def _shown(rows: Sequence[Row]) -> Shown:
-    """What rows show, their padding included."""
-    return Shown.of(
-        [length for row in rows for length in row.lengths],
-        trained=sum(row.trained for row in rows),
-        pictures=sum(row.pictures for row in rows),
-    )
-
-
-def _bounded(row: Row, most: int = 12) -> Row:
-    """The row with no more than `most` samples, of equal length: to simulate hundreds of them would take minutes."""
-    if len(row.lengths) <= most:
-        return row
-    total = sum(row.lengths)
-    lengths = tuple(total * (number + 1) // most - total * number // most for number in range(most))
-    return Row(lengths=lengths, trained=row.trained, pictures=row.pictures)
 
 
 def _mean(steps: Sequence[Sequence[Length]]) -> Shown:
@@ -251,12 +216,9 @@ def _memory(
     setting: Setting,
     cost: RowCost,
     layers: Sequence[Sequence[nn.Parameter]],
+    held: Mapping[nn.Parameter, int],
 ) -> Memory:
-    """`layers` are the matrices of each layer that the devices share."""
-    held = {parameter: parameter.numel() for parameter in model.parameters()}
-    for parameter in (each for layer in layers for each in layer):
-        rows = own_rows(len(parameter), rank=0, ranks=setting.devices).stop
-        held[parameter] = rows * (parameter.numel() // len(parameter))
+    """`layers` are the matrices of each layer that the devices share; `held` is `_held`."""
     trained = [parameter for parameter in held if parameter.requires_grad]
     gradients = 4 * sum(held[parameter] for parameter in trained)
     # The items are told so that they add up to the peak, whenever that is.
@@ -277,6 +239,17 @@ def _memory(
         program=setting.program,
         holes=setting.holes,
     )
+
+
+def _held(
+    model: VisionLanguageModel, layers: Sequence[Sequence[nn.Parameter]], devices: int
+) -> dict[nn.Parameter, int]:
+    """How many numbers of each parameter a device keeps."""
+    held = {parameter: parameter.numel() for parameter in model.parameters()}
+    for parameter in (each for layer in layers for each in layer):
+        rows = own_rows(len(parameter), rank=0, ranks=devices).stop
+        held[parameter] = rows * (parameter.numel() // len(parameter))
+    return held
 
 
 def _gathered(layer: Sequence[nn.Parameter], dtype: torch.dtype) -> int:

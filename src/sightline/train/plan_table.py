@@ -59,7 +59,7 @@ def _lines(plan: Plan, *, price: float | None, measured: Measured | None) -> Ite
     yield f"{plan.steps:,} steps: {plan.hours:.3g} hours{cost}"
     if plan.devices > 1:
         held = "the devices share the language model's layers" if plan.sharded else "every device holds the whole model"
-        yield f"({held}; the {plan.devices} of them share each step evenly)"
+        yield f"({held}; the {plan.devices} of them share the samples of each step)"
     if measured is not None:
         peak = "" if measured.peak_memory is None else f", peak {measured.peak_memory / GIB:.2f} GiB"
         each = ", ".join(f"{one:.2f}" for one in measured.seconds)

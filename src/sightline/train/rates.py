@@ -14,23 +14,21 @@ from torch.nn import functional
 
 from sightline.train.devices import Device
 from sightline.train.flops import attention_flops, causal_pairs
-from sightline.train.simulate import Rates
+from sightline.train.roofline import Rates
 
 # What large kernels reach of a data sheet's figures. Assumptions, which --measure replaces: FlashAttention-2 reports 50
 # to 70% of an A100 forward and backward (Dao 2023, section 4), large products about 70%, copies about 85%.
 MATMUL_SHARE, ATTENTION_SHARE, BANDWIDTH_SHARE = 0.7, 0.5, 0.85
 LAUNCH = 6e-6
 """Seconds that PyTorch takes to launch one operation on a GPU."""
-FP32_SHARE = 1 / 16
-"""Of the bf16 peak, without tensor cores (NVIDIA's A100 and H100 data sheets: 19.5 of 312, 67 of 989 TFLOP/s)."""
 _SECONDS = 0.15
 
 
 def stated_rates(device: Device, dtype: torch.dtype) -> Rates:
     """Rates of a GPU from its data sheet."""
-    assert device.peak_flops is not None
+    peak = device.peak_flops if dtype == torch.bfloat16 else device.fp32_flops
+    assert peak is not None
     assert device.bandwidth is not None
-    peak = device.peak_flops * (1.0 if dtype == torch.bfloat16 else FP32_SHARE)
     return Rates(
         matmul=peak * MATMUL_SHARE,
         attention=peak * ATTENTION_SHARE,

@@ -35,11 +35,12 @@ from sightline.train.device import autocast, choose_device, choose_dtype, place
 from sightline.train.encoding import Encoding
 from sightline.train.feature_cache import FeatureCache, check_place, choose_together
 from sightline.train.flops import StepFlops, step_flops
+from sightline.train.lora import add_lora, merge_lora
 from sightline.train.optim import build_optimizer, parameter_groups
 from sightline.train.output import FINISHED, STATES, claim
-from sightline.train.parts import add_lora, freeze, merge_lora
+from sightline.train.parts import freeze
 from sightline.train.pieces import any_cut, gathered
-from sightline.train.ranks import ALONE, Ranks, join, own_device
+from sightline.train.ranks import ALONE, Ranks, check_batch, join, own_device
 from sightline.train.samples import SampleSet, read_sources
 from sightline.train.shard import shard_layers
 from sightline.train.state import TrainState, resume, trained_parameters
@@ -154,7 +155,7 @@ def prepare(recipe: Recipe, *, new: bool = False, say: Say) -> Run:
     if recipe.train.quantize is not None:
         import_bitsandbytes("train.quantize")
     check_place(recipe.train)
-    _check_ranks(recipe, ranks)
+    check_batch(recipe.train.batch, ranks.size)
     directory = Path(recipe.output)
     processor = assemble_processor(recipe)
     processes, bad = recipe.train.workers or None, recipe.bad_samples
@@ -278,14 +279,6 @@ def _flops(model: VisionLanguageModel) -> StepFlops | None:
 
 def _nothing(message: str) -> None:
     """What the first process says need not be said again."""
-
-
-def _check_ranks(recipe: Recipe, ranks: Ranks) -> None:
-    if recipe.train.batch < ranks.size:
-        raise ConfigError(
-            f"train.batch: found {recipe.train.batch}, expected at least one sample for each of the {ranks.size} "
-            "processes; start fewer"
-        )
 
 
 def _mark(run: Run) -> dict[str, object]:

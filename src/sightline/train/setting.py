@@ -18,7 +18,8 @@ from sightline.train.assemble import assemble_processor
 from sightline.train.devices import Device
 from sightline.train.figures import status_bytes
 from sightline.train.rates import measured_rates, stated_rates
-from sightline.train.simulate import Rates, fake_model
+from sightline.train.roofline import Rates
+from sightline.train.simulate import fake_model
 from sightline.train.survey import Length, seconds_per_picture, steps_of, survey
 
 
@@ -73,7 +74,8 @@ def look(recipe: Recipe, device: Device, *, devices: int = 1) -> Setting:
         positions = [one.positions for step in steps for one in step]
         rates = measured_rates(
             width=config.hidden_size,
-            head_width=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            head_width=getattr(config, "head_dim", None)
+            or config.hidden_size // getattr(config, "num_attention_heads", 1),
             positions=recipe.train.row_length_on(device.kind),
             length=max(1, sum(positions) // len(positions)),
             dtype=dtype,

@@ -7,53 +7,46 @@ content, so that any family counts exactly, recomputation and adapters included;
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from sightline.errors import ConfigError
 from sightline.model.build import resize_vocabulary
+from sightline.model.head import decoder
 from sightline.model.packed import NAME, packing_arguments
 from sightline.model.vlm import VisionLanguageModel
 from sightline.recipe import Recipe
 from sightline.train.assemble import assemble_parts_on_meta
 from sightline.train.device import autocast
-from sightline.train.flops import attention_flops, causal_pairs
 from sightline.train.linear_loss import linear_cross_entropy
-from sightline.train.parts import add_lora, freeze, set_modes
+from sightline.train.lora import add_lora
+from sightline.train.parts import freeze, set_modes
+from sightline.train.roofline import Ledger, Rates
 from sightline.train.shard import decoder_layers, matrices
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rates:
-    """What a device does in a second: `matmul` FLOPs of large products, `bandwidth` bytes read and written.
-
-    `call` is what one operation takes at least, in seconds.
-    """
-
-    matmul: float
-    attention: float
-    bandwidth: float
-    call: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """What goes through the model at once: the positions of its samples, the tokens with a loss, the pictures."""
+    """What goes through the model at once: the positions of its samples, the tokens with a loss, the pictures.
+
+    `padded`: the samples are a batch of equal lengths instead of lying in one row.
+    """
 
     lengths: tuple[int, ...]
     trained: int
     pictures: int
+    padded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +88,8 @@ def fake_model(
     freeze(model, recipe.train.lr)
     if recipe.train.lora is not None:
         add_lora(model, recipe.train.lora)
-    model.language.set_attn_implementation(NAME)
+    if recipe.train.packing:
+        model.language.set_attn_implementation(NAME)
     model.set_gradient_checkpointing(recipe.train.gradient_checkpointing)
     set_modes(model, recipe.train)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -126,33 +120,27 @@ def simulate_row(
         again: another row of the step has left its gradients, which are added to.
 
     Raises:
-        ConfigError: what the model does depends on the content of its tensors.
+        ConfigError: what the model does depends on the content of its tensors, or it cannot do it without.
+        NotImplementedError: it cannot have its samples in one row.
     """
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter) if again and parameter.requires_grad else None
-    ledger = _Ledger(rates, chosen=row.trained)
+    ledger = Ledger(rates, chosen=row.trained)
     ledger.ignore(model.parameters())
-    held = sum(_bytes(parameter.grad) for parameter in model.parameters() if parameter.grad is not None)
+    held = sum(parameter.grad.nbytes for parameter in model.parameters() if parameter.grad is not None)
     try:
+        plain = _has_plain_head(model.language)
         with ledger, autocast(CPU, dtype):
-            keep = torch.zeros(1, sum(row.lengths), dtype=torch.bool)
-            states = model.states(_embeddings(model, row), keep, **_positions(row.lengths))
-            activations = ledger.live
-            head = model.language.get_output_embeddings()
-            targets = torch.zeros(row.trained, dtype=torch.int64)
-            ledger.peak, before = ledger.live, ledger.peak
-            loss = linear_cross_entropy(states, head.weight, head.bias, targets)
-            logits = ledger.peak - activations
-            ledger.peak = max(before, ledger.peak)
-            del states
+            loss, activations, logits = (_loss_in_pieces if plain else _loss_of_logits)(model, row, ledger)
         if loss.requires_grad:
             with ledger:
                 loss.backward()  # type: ignore[no-untyped-call]
+    except NotImplementedError:
+        raise
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        raise ConfigError(
-            f"{type(model.language).__name__} cannot be planned: its work depends on the tokens ({error}); "
-            "a few steps of sightline train (train.steps=3) tell memory and time in the log"
-        ) from error
+        raise cannot_be_planned(model, f"its work depends on the tokens: {error}") from error
+    except (AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
+        raise cannot_be_planned(model, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     finally:
         model.zero_grad(set_to_none=True)
     return RowCost(
@@ -160,10 +148,91 @@ def simulate_row(
     )
 
 
+def cannot_be_planned(model: VisionLanguageModel, why: str) -> ConfigError:
+    """The line for a model that trains, perhaps, but whose plan cannot be told."""
+    return ConfigError(
+        f"{type(model.language).__name__} cannot be planned ({why}); "
+        "a few steps of sightline train (train.steps=3) tell memory and time in the log"
+    )
+
+
+def _loss_in_pieces(model: VisionLanguageModel, row: Row, ledger: Ledger) -> tuple[Tensor, int, int]:
+    """The loss as `train.loss` has it of a plain head; the bytes of the activations, and what the head adds."""
+    keep = torch.zeros(_shape(row), dtype=torch.bool)
+    states = model.states(_embeddings(model, row), keep, **_positions(row))
+    activations = ledger.live
+    head = model.language.get_output_embeddings()
+    targets = torch.zeros(row.trained, dtype=torch.int64)
+    ledger.peak, before = ledger.live, ledger.peak
+    loss = linear_cross_entropy(states, head.weight, head.bias, targets)
+    logits = ledger.peak - activations
+    ledger.peak = max(before, ledger.peak)
+    return loss, activations, logits
+
+
+def _loss_of_logits(model: VisionLanguageModel, row: Row, ledger: Ledger) -> tuple[Tensor, int, int]:
+    """The same where the head's product is not all that there is: the logits of all trained positions are made."""
+    rows, positions = _shape(row)
+    keep = torch.zeros(min(row.trained, positions), dtype=torch.int64)
+    activations = before = 0
+
+    def reached(*_: Any) -> None:
+        nonlocal activations, before
+        activations, before, ledger.peak = ledger.live, ledger.peak, ledger.live
+
+    note = model.language.get_output_embeddings().register_forward_pre_hook(reached)
+    try:
+        output = model.language(
+            inputs_embeds=_embeddings(model, row), logits_to_keep=keep, use_cache=False, **_positions(row)
+        )
+    finally:
+        note.remove()
+    trained = torch.zeros(rows, len(keep), dtype=torch.bool)
+    targets = torch.zeros(row.trained, dtype=torch.int64)
+    loss = functional.cross_entropy(output.logits[trained].float(), targets, reduction="sum")
+    logits = ledger.peak - activations
+    ledger.peak = max(before, ledger.peak)
+    return loss, activations, logits
+
+
+def _has_plain_head(language: Any) -> bool:
+    """`model.head.has_plain_head` without numbers: between last states and logits there is one product and nothing."""
+    if type(language.get_output_embeddings()) is not nn.Linear:
+        return False
+    given: dict[str, Any] = {"input_ids": torch.zeros(1, 2, dtype=torch.int64), "use_cache": False}
+    if language.config._attn_implementation == NAME:
+        given |= packing_arguments([2])
+    with torch.no_grad():
+        with _Operations() as whole:
+            language(**given)
+        with _Operations() as inner:
+            decoder(language)(**given)
+    return set(whole.names - inner.names) <= _OF_A_PRODUCT
+
+
+class _Operations(TorchDispatchMode):
+    """Counts operations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.names[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _shape(row: Row) -> tuple[int, int]:
+    """Rows and positions of what goes through the model."""
+    return (len(row.lengths), row.lengths[0]) if row.padded else (1, sum(row.lengths))
+
+
 def _embeddings(model: VisionLanguageModel, row: Row) -> Tensor:
     """As `VisionLanguageModel.embed`, but for the count of the placeholders, which have no content here."""
-    total, size = sum(row.lengths), model.vision.image_size
-    ids = torch.zeros(1, total, dtype=torch.int64)
+    size = model.vision.image_size
+    ids = torch.zeros(_shape(row), dtype=torch.int64)
     embeddings: Tensor = model.language.get_input_embeddings()(ids)
     if not row.pictures:
         return embeddings
@@ -171,108 +240,14 @@ def _embeddings(model: VisionLanguageModel, row: Row) -> Tensor:
     return embeddings.masked_scatter((ids == 0).unsqueeze(-1), features.flatten(0, 1).to(embeddings.dtype))
 
 
-def _positions(lengths: Sequence[int]) -> dict[str, Any]:
-    places = torch.cat([torch.arange(length) for length in lengths])
-    return {"position_ids": places[None], **packing_arguments(lengths)}
+def _positions(row: Row) -> dict[str, Any]:
+    """A padded batch has none here: its mask, which it would look into, weighs nothing beside its activations."""
+    if row.padded:
+        return {}
+    places = torch.cat([torch.arange(length) for length in row.lengths])
+    return {"position_ids": places[None], **packing_arguments(row.lengths)}
 
 
-@dataclass
-class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every operation: the bytes that are alive, and seconds by the slower of arithmetic and memory.
-
-    The roofline model (Williams et al. 2009), operation by operation. `chosen` positions have a loss.
-    """
-
-    rates: Rates
-    chosen: int
-    live: int = 0
-    peak: int = 0
-    seconds: float = 0.0
-    flops: int = 0
-    _known: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
-
-    def __post_init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        result = self._choice(func, args)
-        if result is None:
-            result = func(*args, **(kwargs or {}))
-        given = [*_tensors(args), *_tensors((kwargs or {}).values())]
-        made = [tensor for tensor in _tensors((result,)) if all(tensor is not other for other in given)]
-        if not func.is_view and func is not _aten.detach.default:
-            for tensor in made:
-                self._born(tensor.untyped_storage())
-            if func not in _EMPTY:
-                self._time(func, args, kwargs or {}, result, moved=sum(map(_bytes, (*given, *made))))
-        return result
-
-    def _choice(self, func: Any, args: tuple[Any, ...]) -> Tensor | None:
-        """What picks the positions with a loss by the content of a mask: here their number is all that there is."""
-        of = args[0] if args else torch.empty(0)
-        if func is _aten.nonzero.default:
-            return of.new_empty(self.chosen, of.ndim, dtype=torch.int64)
-        if func is _aten.index.Tensor and args[1][0] is not None and args[1][0].dtype == torch.bool:
-            return of.new_empty(self.chosen, *of.shape[args[1][0].ndim :])
-        return None
-
-    def ignore(self, tensors: Iterable[Tensor]) -> None:
-        """What is there before and stays."""
-        self._known.update(tensor.untyped_storage() for tensor in tensors)
-
-    def _born(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._died, size)
-
-    def _died(self, size: int) -> None:
-        self.live -= size
-
-    def _time(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, *, moved: int) -> None:
-        packet = func.overloadpacket
-        if packet in _ATTENTION:
-            flops, rate = _ATTENTION[packet](*args), self.rates.attention
-        else:
-            count, rate = flop_registry.get(packet), self.rates.matmul
-            flops = 0 if count is None else int(count(*args, **kwargs, out_val=result))
-        self.flops += flops
-        self.seconds += self.rates.call + max(flops / rate, moved / self.rates.bandwidth)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0, causal: bool = False) -> int:
-    pairs = causal_pairs([query.shape[2]]) if causal else query.shape[2] * key.shape[2]
-    return query.shape[0] * pairs * attention_flops(query.shape[1] * query.shape[3], gradient=False)
-
-
-def _attend_backward(gradient: Tensor, *forward: Any) -> int:
-    query, key, value, _, _, dropout, causal = forward[:7]
-    return 2 * _attend(query, key, value, dropout, causal)
-
-
-_aten = torch.ops.aten
-_ATTENTION: dict[Any, Callable[..., int]] = {
-    _aten._scaled_dot_product_flash_attention_for_cpu: _attend,
-    _aten._scaled_dot_product_flash_attention_for_cpu_backward: _attend_backward,
-}
-_EMPTY = frozenset({_aten.empty.memory_format, _aten.empty_like.default, _aten.new_empty.default})
-
-
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """The tensors among an operation's arguments or results, which are values or lists of them."""
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found += [item for item in value if isinstance(item, Tensor)]
-    return found
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+_OF_A_PRODUCT = frozenset(
+    {"device", "mm", "addmm", "t", "transpose", "view", "_unsafe_view", "slice", "alias", "detach", "expand"}
+)
