@@ -14,7 +14,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,8 +40,9 @@ from sightline.train.device import autocast, choose_device, choose_dtype, place
 from sightline.train.devices import peak_flops
 from sightline.train.figures import peak_memory
 from sightline.train.flops import step_flops
+from sightline.train.lora import add_lora
 from sightline.train.optim import build_optimizer, parameter_groups, set_rates
-from sightline.train.parts import add_lora, freeze
+from sightline.train.parts import freeze, set_modes
 from sightline.train.ranks import ALONE
 from sightline.train.run import Run
 from sightline.train.samples import read_sources
@@ -76,25 +77,28 @@ def hours(samples: int, *, samples_per_second: float) -> float:
     return samples / samples_per_second / 3600
 
 
-def run(*, device: torch.device, size: Size, timed: int, say: Say) -> Table:
+def run(*, device: torch.device, size: Size, timed: int, say: Say) -> Iterator[Table]:
     """All modes, one after another."""
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for mode in MODES.values():
-            root = Path(scratch) / mode.name
-            world = make_world(root, size, mode, steps=timed + WARM_UP, distinct=256, start=False)
+    for mode in MODES.values():
+        with tempfile.TemporaryDirectory() as scratch:
+            world = make_world(
+                Path(scratch) / "world", size, mode, steps=timed, warm_up=WARM_UP, distinct=256, start=False
+            )
             _write_tokenizer(world)
-            for checkpointing in (False, True):
-                say(f"gpu: {mode.name}{', activations recomputed' if checkpointing else ''}")
-                try:
-                    rows.append(measure(world, device, checkpointing=checkpointing))
-                    break
-                except torch.OutOfMemoryError:
-                    say("gpu: does not fit")
-                    _free()
-            else:
-                rows.append({"mode": mode.name, "fits": False})
-    return Table(title=f"7B on one device: {size.name}", rows=rows)
+            row = _fitting_way(world, device, say)
+        yield Table(title=f"one device: {size.name}, {mode.name}", rows=[row])
+
+
+def _fitting_way(world: World, device: torch.device, say: Say) -> Row:
+    """Without recomputing activations, or with it where that does not fit."""
+    for checkpointing in (False, True):
+        say(f"gpu: {world.mode.name}{', activations recomputed' if checkpointing else ''}")
+        try:
+            return measure(world, device, checkpointing=checkpointing)
+        except torch.OutOfMemoryError:
+            say("gpu: does not fit")
+            _free()
+    return {"mode": world.mode.name, "fits": False}
 
 
 def measure(world: World, device: torch.device, *, checkpointing: bool) -> Row:
@@ -113,7 +117,7 @@ def measure(world: World, device: torch.device, *, checkpointing: bool) -> Row:
             now = time.perf_counter()
             seconds.append(now - started)
             started = now
-    rate = gemm_rate(run.model).per_second
+    rate = gemm_rate(run.model, dtype=run.dtype).per_second
     row = _row(world, run, seconds[WARM_UP:], rate)
     run.release()
     del run
@@ -138,8 +142,7 @@ def prepare_on_device(world: World, device: torch.device, *, checkpointing: bool
     groups = parameter_groups(model.parts(), recipe.train.lr, weight_decay=0.0)
     optimizer = build_optimizer(groups, betas=recipe.train.betas, eps=recipe.train.eps)
     set_rates(optimizer, 1.0)
-    for name, part in model.parts().items():
-        part.train(name in recipe.train.lr or checkpointing)
+    set_modes(model, recipe.train)
     samples = read_sources(recipe.data, processor, bad=recipe.bad_samples, say=lambda message: None)
     return Run(
         recipe=recipe, directory=world.root, model=model, processor=processor, optimizer=optimizer, samples=samples,
@@ -218,9 +221,9 @@ def main() -> None:
     console = Console()
     size = SIZES["tiny" if given.tiny else "7b"]
     size = size if given.batch is None else replace(size, batch=given.batch)
-    table = run(device=choose_device(given.device), size=size, timed=given.steps, say=console.print)
     record = Record("gpu", given.out, console)
-    record.add("gpu", table)
+    for table in run(device=choose_device(given.device), size=size, timed=given.steps, say=console.print):
+        record.add("gpu", table)
     console.print(f"written: {record.path}")
 
 

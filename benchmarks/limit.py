@@ -97,15 +97,20 @@ def share_of_limit(flops: float, seconds: float, rate: float) -> float:
     return flops / seconds / rate
 
 
-def gemm_rate(model: VisionLanguageModel, *, rows: int = ROWS, head_rows: int = HEAD_ROWS) -> Rate:
-    """Times the language model's products: forward, gradient of the input, gradient of the weight."""
+def gemm_rate(
+    model: VisionLanguageModel, *, rows: int = ROWS, head_rows: int = HEAD_ROWS, dtype: torch.dtype = torch.float32
+) -> Rate:
+    """Times the language model's products: forward, gradient of the input, gradient of the weight.
+
+    Args:
+        dtype: of the arithmetic; weights that train are kept in fp32 beside it.
+    """
     head = model.language.get_output_embeddings()
     mix = [(shape, count, rows) for shape, count in shapes(model).items()]
     mix.append(((head.in_features, head.out_features), 1, head_rows))
-    parameter = head.weight
     flops = seconds = 0.0
     for (inner, outer), count, height in mix:
-        taken = product_seconds(height, inner, outer, device=parameter.device, dtype=parameter.dtype)
+        taken = product_seconds(height, inner, outer, device=head.weight.device, dtype=dtype)
         flops += count * 3 * 2.0 * height * inner * outer
         seconds += count * taken
     return Rate(flops, seconds)

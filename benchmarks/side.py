@@ -43,6 +43,9 @@ def main(root: Path, side: str, steps: int, changes: dict[str, Any]) -> dict[str
     world = replace(world, order=world.order[:steps])
     if side not in ("ours", "index"):
         from benchmarks.peers import run_peer
+    if side == "trl":
+        import datasets  # noqa: F401
+        import trl  # noqa: F401
     before = status_bytes("VmRSS")
     if side == "index":
         started = time.perf_counter()
@@ -54,7 +57,7 @@ def main(root: Path, side: str, steps: int, changes: dict[str, Any]) -> dict[str
             taken = [ours.step() for _ in world.order]
             ours.close()
         else:
-            taken = run_peer(world, side, micro_batch=world.size.micro_batches[side], output=Path(scratch))
+            taken = run_peer(world, side, micro_batch=world.size.micro_batch(side), output=Path(scratch))
     return {
         "peak": status_bytes("VmHWM"),
         "before": before,

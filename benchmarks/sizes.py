@@ -18,7 +18,7 @@ class Size:
 
     `micro_batches` are what the padded trainers go through at once, by peer. 8 is a usual one (LLaVA-1.5 has 16 for
     each GPU). Of the others those of `mid` were found fastest by `--tune` for `tuned` and `grouped`; the other sizes
-    have them from there, untried.
+    have them from there, untried. TRL has 4: in batches of 8 more is padding.
     """
 
     name: str
@@ -29,9 +29,18 @@ class Size:
     lora_rank: int
     micro_batches: Mapping[str, int]
 
+    def micro_batch(self, peer: str) -> int:
+        """Of a peer: the largest divisor of the batch up to the one of `micro_batches`."""
+        return fitting(self.micro_batches[peer], self.batch)
+
     @property
     def image_tokens(self) -> int:
         return int((self.vision["image_size"] // self.vision["patch_size"]) ** 2)
+
+
+def fitting(micro_batch: int, batch: int) -> int:
+    """The largest divisor of the batch up to the micro-batch."""
+    return max(size for size in range(1, micro_batch + 1) if batch % size == 0)
 
 
 def _clip(width: int, layers: int, heads: int, *, image: int, patch: int = 14) -> dict[str, Any]:
@@ -87,7 +96,7 @@ SIZES: dict[str, Size] = {
             batch=32,
             max_length=2048,
             lora_rank=16,
-            micro_batches=_peers(8, tuned=2, grouped=4, trl=8),
+            micro_batches=_peers(8, tuned=2, grouped=4, trl=4),
         ),
         Size(
             name="mid",
@@ -96,7 +105,7 @@ SIZES: dict[str, Size] = {
             batch=16,
             max_length=2048,
             lora_rank=32,
-            micro_batches=_peers(8, tuned=2, grouped=4, trl=8),
+            micro_batches=_peers(8, tuned=2, grouped=4, trl=4),
         ),
         Size(
             name="7b",
@@ -125,7 +134,7 @@ class Mode:
     template: str
     image_policy: str
     mixture: tuple[Subset, ...]
-    peers: tuple[str, ...] = ("trainer", "trl")
+    peers: tuple[str, ...] = ("trainer",)
     lora: bool = False
 
 
@@ -140,7 +149,7 @@ MODES: dict[str, Mode] = {
             template="vicuna_v1",
             image_policy="pad",
             mixture=INSTRUCT,
-            peers=("trainer", "tuned", "grouped", "single", "trl"),
+            peers=("trainer", "grouped", "trl"),
         ),
         Mode(
             name="stage2-lora",

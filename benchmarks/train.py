@@ -19,7 +19,7 @@ from benchmarks.limit import gemm_rate, share_of_limit, shown_by_steps
 from benchmarks.ours import Ours, StepTime
 from benchmarks.peers import PEERS, run_peer
 from benchmarks.record import Row, Table
-from benchmarks.sizes import Mode, Size
+from benchmarks.sizes import MODES, Mode, Size, fitting
 from benchmarks.world import World, make_world
 from sightline.train.flops import Shown, StepFlops, step_flops
 
@@ -65,11 +65,6 @@ def worst_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return max(abs(our - their) for our, their in zip(ours, theirs, strict=True))
 
 
-def fitting(micro_batch: int, batch: int) -> int:
-    """The largest divisor of the batch up to the micro-batch."""
-    return max(size for size in range(1, micro_batch + 1) if batch % size == 0)
-
-
 def run(
     *, sizes: Sequence[Size], modes: Sequence[Mode], peers: Sequence[str] | None, steps: int, memory: bool, say: Say
 ) -> Iterator[Table]:
@@ -87,10 +82,10 @@ def run(
 
 def compare(size: Size, mode: Mode, peer: str, *, steps: int, memory: bool) -> tuple[Row, Row]:
     """Both sides on one world: the row of the table, and every step."""
-    micro_batch = fitting(size.micro_batches[peer], size.batch)
+    micro_batch = size.micro_batch(peer)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        world = make_world(root / "world", size, mode, steps=steps + WARM_UP, grouped=peer == "grouped")
+        world = make_world(root / "world", size, mode, steps=steps, warm_up=WARM_UP, grouped=peer == "grouped")
         both = in_turn(world, peer, micro_batch, root)
         row = {"against": PEERS[peer], "micro-batch": micro_batch, **figures(both)}
         if memory:
@@ -149,7 +144,7 @@ def agree(*, size: Size, mode: Mode, steps: int, say: Say) -> Table:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         world = make_world(root / "world", size, mode, steps=steps)
-        both = in_turn(world, "trainer", fitting(size.micro_batches["trainer"], size.batch), root)
+        both = in_turn(world, "trainer", size.micro_batch("trainer"), root)
     pairs = [(our.loss, their.loss) for our, their in zip(both.ours, both.theirs, strict=True)]
     worst = worst_difference(*zip(*pairs, strict=True))
     row: Row = {
@@ -167,14 +162,13 @@ def agree(*, size: Size, mode: Mode, steps: int, say: Say) -> Table:
 
 def tune(*, sizes: Sequence[Size], peers: Sequence[str], candidates: Sequence[int], steps: int, say: Say) -> Table:
     """The peers' seconds per step in stage 2 by micro-batch: where `Size.micro_batches` comes from."""
-    from benchmarks.sizes import MODES
-
     rows: list[Row] = []
     for size in sizes:
         for peer in peers:
             with tempfile.TemporaryDirectory() as scratch:
                 root = Path(scratch)
-                world = make_world(root / "world", size, MODES["stage2"], steps=steps + 1, grouped=peer == "grouped")
+                grouped = peer == "grouped"
+                world = make_world(root / "world", size, MODES["stage2"], steps=steps, warm_up=WARM_UP, grouped=grouped)
                 row: Row = {"size": size.name, "peer": PEERS[peer]}
                 for candidate in candidates:
                     say(f"tune: {size.name}, {PEERS[peer]}, {candidate}")

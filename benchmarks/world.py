@@ -96,12 +96,13 @@ def make_world(
     mode: Mode,
     *,
     steps: int,
+    warm_up: int = 0,
     grouped: bool = False,
     pictures: int = 1,
     distinct: int = 10**6,
     start: bool = True,
 ) -> World:
-    """Writes a world of so many steps.
+    """Writes a world of so many steps, with `warm_up` more before them.
 
     Args:
         grouped: the steps are those of transformers' length grouping in a long run: of one group of `GROUPED_BATCHES`
@@ -113,11 +114,11 @@ def make_world(
     root.mkdir(parents=True)
     if start:
         make_start(root, size)
-    count = size.batch * (GROUPED_BATCHES if grouped else steps)
+    count = size.batch * (GROUPED_BATCHES if grouped else warm_up + steps)
     room = size.max_length - size.image_tokens * pictures - TEMPLATE_TOKENS
     drawn = draw(count, seed=SEED, mixture=mode.mixture, limit=room)
     drafts = [replace(_fitted(draft, room), pictures=draft.pictures * pictures) for draft in drawn]
-    order = grouped_steps(drafts, size, steps) if grouped else random_steps(count, size.batch)
+    order = grouped_steps(drafts, size, steps, warm_up) if grouped else random_steps(count, size.batch)
     entries = write_samples(root, [drafts[index] for step in order for index in step], size, distinct=distinct)
     ids = tuple(entry["id"] for entry in entries)
     by_step = tuple(ids[first : first + size.batch] for first in range(0, len(ids), size.batch))
@@ -138,10 +139,11 @@ def random_steps(count: int, batch: int) -> list[list[int]]:
     return [list(range(start, start + batch)) for start in range(0, count, batch)]
 
 
-def grouped_steps(drafts: Sequence[Draft], size: Size, steps: int) -> list[list[int]]:
+def grouped_steps(drafts: Sequence[Draft], size: Size, steps: int, warm_up: int = 0) -> list[list[int]]:
     """Of the batches that transformers groups by length, `steps` at evenly spaced places of their order.
 
-    A trainer that groups sees long batches and short ones, and an epoch is the sum of all: these stand for them.
+    A trainer that groups sees long batches and short ones, and an epoch is the sum of all: these stand for them. Before
+    them comes `warm_up` times the one in the middle.
     """
     lengths = [
         draft.tokens + EXCHANGE_TOKENS * len(draft.exchanges) + size.image_tokens * draft.pictures for draft in drafts
@@ -150,7 +152,8 @@ def grouped_steps(drafts: Sequence[Draft], size: Size, steps: int) -> list[list[
     indexes = get_length_grouped_indices(lengths, size.batch, mega_batch_mult=GROUPED_BATCHES, generator=generator)
     batches = [indexes[start : start + size.batch] for start in range(0, len(indexes), size.batch)]
     places = np.linspace(0, len(batches), steps + 1)
-    return [batches[int((low + high) / 2)] for low, high in itertools.pairwise(places)]
+    spaced = [batches[int((low + high) / 2)] for low, high in itertools.pairwise(places)]
+    return [batches[len(batches) // 2]] * warm_up + spaced
 
 
 def as_drawn(entries: Sequence[Any], batch: int) -> list[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.ours import StepTime
-from benchmarks.train import Both, figures, fitting, ratios, worst_difference
+from benchmarks.sizes import fitting
+from benchmarks.train import Both, figures, ratios, worst_difference
 
 from sightline.train.flops import Shown, StepFlops
 

@@ -34,6 +34,13 @@ def test_grouped_steps_are_alike_within_and_cover_short_and_long() -> None:
     assert means[0] > 5 * means[-1]
 
 
+def test_what_warms_up_is_none_of_the_steps_that_stand_for_an_epoch() -> None:
+    drafts = [Draft("any", ((1 + 7 * number % 997, 1),), 1) for number in range(TINY.batch * GROUPED_BATCHES)]
+    first, *rest = grouped_steps(drafts, TINY, 4, 1)
+    assert rest == grouped_steps(drafts, TINY, 4)
+    assert first not in rest
+
+
 def test_random_steps_take_the_samples_as_they_were_drawn() -> None:
     assert random_steps(6, 3) == [[0, 1, 2], [3, 4, 5]]
 
