@@ -5,6 +5,7 @@ Comes in: a recipe, the samples of steps, a model of fake tensors. Goes out: row
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -16,6 +17,9 @@ from sightline.train.flops import Shown, StepFlops, causal_pairs
 from sightline.train.setting import Setting
 from sightline.train.simulate import Row, RowCost, simulate_row
 from sightline.train.survey import Length
+
+ALIKE = math.log(1.5)
+"""Between lengths of samples that make no difference to a row's pace."""
 
 Candidate = tuple[Row, bool]
 """A row of a step, and whether others came before it, whose gradients are there."""
@@ -69,14 +73,20 @@ class Simulated:
         return max(found, key=lambda pair: pair[1].peak)
 
     def seconds_per_flop(self, costs: StepFlops, mean: Shown) -> float:
-        """Of the row whose samples are most like a mean step's in length, among those at least half as long as any."""
-        longest = max(sum(row.lengths) for row, _ in self._rows)
+        """Of a row whose samples are as long as those of a mean step, for attention has a rate of its own.
+
+        Of those that were simulated, or of the one that is most like it among rows at least half as long as any.
+        """
         usual = mean.pairs / mean.positions
-        row, again = min(
-            (pair for pair in self._rows if 2 * sum(pair[0].lengths) >= longest),
-            key=lambda pair: abs(causal_pairs(pair[0].lengths) / sum(pair[0].lengths) - usual),
-        )
-        row = bounded(row)
+
+        def unlike(pair: Candidate) -> float:
+            return abs(math.log(causal_pairs(pair[0].lengths) / sum(pair[0].lengths) / usual))
+
+        row, again = min(self._known, key=unlike, default=self._rows[0])
+        if unlike((row, again)) > ALIKE:
+            longest = max(sum(row.lengths) for row, _ in self._rows)
+            row, again = min((pair for pair in self._rows if 2 * sum(pair[0].lengths) >= longest), key=unlike)
+            row = bounded(row)
         return self._cost(row, again).seconds / max(costs.total(shown_by([row])), 1)
 
 

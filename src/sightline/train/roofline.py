@@ -53,6 +53,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if func.namespace == "prim":  # a question, such as where a tensor is: nothing is done for it
+            return func(*args, **(kwargs or {}))
         result = self._choice(func, args)
         if result is None:
             result = func(*args, **(kwargs or {}))

@@ -129,9 +129,10 @@ def simulate_row(
     ledger.ignore(model.parameters())
     held = sum(parameter.grad.nbytes for parameter in model.parameters() if parameter.grad is not None)
     try:
-        plain = _has_plain_head(model.language)
+        if "plain_head" not in vars(model):  # found by numbers in a run
+            model.plain_head = _has_plain_head(model.language)
         with ledger, autocast(CPU, dtype):
-            loss, activations, logits = (_loss_in_pieces if plain else _loss_of_logits)(model, row, ledger)
+            loss, activations, logits = (_loss_in_pieces if model.plain_head else _loss_of_logits)(model, row, ledger)
         if loss.requires_grad:
             with ledger:
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -220,7 +221,8 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self.names[func.overloadpacket.__name__] += 1
+        if func.namespace == "aten":
+            self.names[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -249,5 +251,5 @@ def _positions(row: Row) -> dict[str, Any]:
 
 
 _OF_A_PRODUCT = frozenset(
-    {"device", "mm", "addmm", "t", "transpose", "view", "_unsafe_view", "slice", "alias", "detach", "expand"}
+    {"mm", "addmm", "t", "transpose", "view", "_unsafe_view", "slice", "alias", "detach", "expand"}
 )
