@@ -6,6 +6,7 @@ know models.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ MATMUL_SHARE, ATTENTION_SHARE, BANDWIDTH_SHARE = 0.7, 0.5, 0.85
 LAUNCH = 6e-6
 """Seconds that PyTorch takes to launch one operation on a GPU."""
 _SECONDS = 0.15
+_BEYOND_CACHES = 2**24
+"""Numbers of a tensor that no CPU keeps in its caches, as a step's activations are not kept: 64 MiB."""
 
 
 def stated_rates(device: Device, dtype: torch.dtype) -> Rates:
@@ -48,31 +51,39 @@ def measured_rates(*, width: int, head_width: int, positions: int, length: int, 
     """
     rows = max(16, min(positions, 4096))
     vectors, matrix = torch.randn(rows, width, dtype=dtype), torch.randn(4 * width, width, dtype=dtype)
-    products = _best(lambda: functional.linear(vectors, matrix))
+    gradient = functional.linear(vectors, matrix)
+    products = sum(
+        _usual(product)
+        for product in (
+            lambda: functional.linear(vectors, matrix),
+            lambda: gradient @ matrix,
+            lambda: gradient.T @ vectors,
+        )
+    )
     heads = max(1, width // head_width)
     query = torch.randn(1, heads, length, head_width, dtype=dtype, requires_grad=True)
 
     def attend() -> None:
         functional.scaled_dot_product_attention(query, query, query, is_causal=True).sum().backward()  # type: ignore[no-untyped-call]
 
-    attention = _best(attend)
-    summand = torch.randn(rows, width)
-    sums = _best(lambda: summand + summand)
+    attention = _usual(attend)
+    summand, total = torch.zeros(_BEYOND_CACHES), torch.zeros(_BEYOND_CACHES)
+    sums = _usual(lambda: torch.add(summand, summand, out=total))
     small = torch.zeros(8)
     return Rates(
-        matmul=2 * rows * matrix.numel() / products,
+        matmul=3 * 2 * rows * matrix.numel() / products,
         attention=causal_pairs([length]) * attention_flops(heads * head_width, gradient=True) / attention,
         bandwidth=3 * 4 * summand.numel() / sums,
-        call=_best(lambda: small + small),
+        call=_usual(lambda: small + small),
     )
 
 
-def _best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of as many repetitions as a moment holds, three at least."""
+def _usual(work: Callable[[], object]) -> float:
+    """The median of the seconds of as many repetitions as a moment holds, three at least."""
     times: list[float] = []
     work()
     while len(times) < 3 or sum(times) < _SECONDS:
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)
-    return min(times)
+    return statistics.median(times)
