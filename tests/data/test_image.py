@@ -338,6 +338,17 @@ def test_a_photograph_of_24_megapixels_is_decoded_at_half_size_and_turned() -> N
     assert open_image(encoded(Image.new("RGB", (6000, 4000), BLUE), "JPEG", exif=exif)).size == (2000, 3000)
 
 
+@pytest.mark.skipif("PILLOW_BLOCKS_MAX" in os.environ, reason="PILLOW_BLOCKS_MAX is set")
+def test_the_memory_of_a_picture_is_used_again() -> None:
+    data = encoded(noise(640, 480), "JPEG")
+    open_image(data)
+    Image.core.reset_stats()
+    open_image(data)
+    stats = Image.core.get_stats()
+    assert stats["new_count"] > 0
+    assert stats["allocated_blocks"] == 0
+
+
 def test_a_jpeg_within_the_limits_is_not_divided() -> None:
     assert np.array_equal(np.asarray(open_image(JPEG)), np.asarray(Image.open(io.BytesIO(JPEG))))
 
