@@ -23,6 +23,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 WHAT = ("train", "limit", "answer", "data", "checks", "scaling")
 CHECK_STEPS = 50
+WIDTH = 120
+"""Of tables in a log, where no terminal tells."""
 PEERS = ("trainer", "tuned", "grouped", "single", "trl")
 
 
@@ -31,7 +33,7 @@ def main() -> int:
     given = _arguments()
     warnings.simplefilter("ignore", FutureWarning)
     _quiet_transformers()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     written, differ = Record(given.what, given.out, console), False
     for what in WHAT if given.what == "all" else (given.what,):
         for table in BENCHMARKS[what](given, lambda line: console.print(line, style="dim", highlight=False)):
