@@ -14,7 +14,7 @@ from sightline.errors import ConfigError
 from sightline.recipe import LoraSpec, Recipe
 from sightline.train.devices import Device, device_named, present
 from sightline.train.measure import Measured, measure
-from sightline.train.plan import Plan, make_plan
+from sightline.train.plan import Memory, Plan, make_plan
 from sightline.train.ranks import check_batch
 from sightline.train.setting import Setting, look
 
@@ -47,8 +47,9 @@ def plan_recipe(
     if measured:
         taken = measure(recipe, device=chosen.kind)
         alone = plan if devices == 1 else make_plan(recipe, replace(setting, devices=1))
-        plan = calibrated(plan, alone, taken)
-        setting = replace(setting, holes=plan.memory.holes)
+        if taken.peak_memory is not None:
+            setting = replace(setting, holes=measured_holes(alone.memory, taken.peak_memory))
+        plan = calibrated(plan, alone, taken, holes=setting.holes)
     return with_advice(recipe, setting, plan), taken
 
 
@@ -66,20 +67,23 @@ def _check_measurable(recipe: Recipe, chosen: Device, devices: int) -> None:
         raise ConfigError(f"--measure: {chosen.name} is not here, {here} is; leave one of the two options off")
 
 
-def calibrated(plan: Plan, alone: Plan, taken: Measured) -> Plan:
-    """The plan with its times multiplied to agree with the measured steps, but the first, which warms up.
+def measured_holes(planned: Memory, peak: int) -> float:
+    """What steps held beside the plan's tensors, as a share of the row's; 0 where a later row is longer than theirs."""
+    return max(0, peak - (planned.total - planned.holes)) / max(1, planned.of_row)
 
-    Memory that the steps held beyond the plan becomes an item of it. They may have held less: a later row is longer.
+
+def calibrated(plan: Plan, alone: Plan, taken: Measured, *, holes: float) -> Plan:
+    """The plan with its times multiplied to agree with the measured steps, but the first, which warms up.
 
     Args:
         alone: the same for one device, which took the steps.
+        holes: as in `Setting`.
     """
     planned = alone.first_seconds[1:] or alone.first_seconds  # a run may have one step; three are measured all the same
     factor = sum(taken.seconds[1 : 1 + len(planned)]) / sum(planned)
-    holes = max(0, (taken.peak_memory or 0) - alone.memory.total)
     return replace(
         plan,
-        memory=replace(plan.memory, holes=holes),
+        memory=replace(plan.memory, holes=round(holes * plan.memory.of_row)),
         step_seconds=plan.step_seconds * factor,
         first_seconds=tuple(seconds * factor for seconds in plan.first_seconds),
         mfu=None if plan.mfu is None else plan.mfu / factor,

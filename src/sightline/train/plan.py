@@ -56,7 +56,7 @@ class Memory:
     """Bytes at the moment of the peak, by item; `working` is what the backward pass holds beside the others.
 
     `program` (on a CPU): this process, its libraries and samples. `pictures` (on a CPU): the pixels of a step.
-    `holes`: what the steps of `measure` held beyond all this, which is what the allocator cannot use.
+    `holes`: what the allocator holds between the tensors, as a share of the row's (see `setting.HEAP_HOLES`).
     """
 
     weights: int
@@ -71,6 +71,11 @@ class Memory:
 
     def by_item(self) -> dict[str, int]:
         return asdict(self)
+
+    @property
+    def of_row(self) -> int:
+        """What comes and goes with a row."""
+        return self.activations + self.logits + self.working
 
     @property
     def total(self) -> int:
@@ -227,6 +232,7 @@ def _memory(
         rest = max(rest, cost.activations + cost.logits)
     activations = min(cost.activations, rest)
     logits = min(cost.logits, rest - activations)
+    working = rest - activations - logits + max((_gathered(layer, setting.dtype) for layer in layers), default=0)
     pixels = 3 * setting.image_size**2 * 4 * max(sum(one.pictures for one in step) for step in setting.steps)
     return Memory(
         weights=_weights(recipe, model, held),
@@ -234,10 +240,10 @@ def _memory(
         optimizer=2 * gradients,
         activations=activations,
         logits=logits,
-        working=rest - activations - logits + max((_gathered(layer, setting.dtype) for layer in layers), default=0),
+        working=working,
         pictures=pixels if setting.device.kind == "cpu" else 0,
         program=setting.program,
-        holes=setting.holes,
+        holes=round(setting.holes * (activations + logits + working)),
     )
 
 

@@ -6,6 +6,7 @@ pictures, no weights; measures a CPU for a moment.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,10 @@ from sightline.train.roofline import Rates
 from sightline.train.simulate import fake_model
 from sightline.train.survey import Length, seconds_per_picture, steps_of, survey
 
+HEAP_HOLES = 0.65
+"""Of a row's activations and logits, what glibc's heap holds beside them: freed tensors seldom fit the next ones.
+Measured over six recipes on two days, 0.40 to 0.99 (docs/plan.md)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
@@ -33,7 +38,7 @@ class Setting:
         vocabulary: ids that the language model must have rows for; None: not known.
         image_size: pixels of a picture's side; `picture_seconds` for reading one, 0 if that is not known.
         program: bytes of this process, which has loaded what a run loads; 0 where the device is not this machine's CPU.
-        holes: bytes that measured steps held beyond their plan; 0 before any were measured.
+        holes: what the allocator holds beside a row's tensors, as a share of them.
     """
 
     device: Device
@@ -47,7 +52,7 @@ class Setting:
     image_size: int
     picture_seconds: float
     program: int
-    holes: int = 0
+    holes: float
 
 
 def dtype_on(device: Device, recipe: Recipe) -> torch.dtype:
@@ -94,7 +99,13 @@ def look(recipe: Recipe, device: Device, *, devices: int = 1) -> Setting:
         image_size=vision.image_size,
         picture_seconds=seconds_per_picture(recipe, processor),
         program=(status_bytes("VmRSS") or 0) if device.kind == "cpu" else 0,
+        holes=_usual_holes(device),
     )
+
+
+def _usual_holes(device: Device) -> float:
+    """None on a GPU, whose usable share has them, nor where large tensors have pages of their own."""
+    return HEAP_HOLES if device.kind == "cpu" and "MALLOC_MMAP_THRESHOLD_" not in os.environ else 0.0
 
 
 def total_of(recipe: Recipe, count: int) -> int:
