@@ -107,7 +107,7 @@ def relative(rows: list[Row]) -> list[Row]:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Time and memory over each thing, both axes in powers of two."""
+    """Time and memory over each thing; all axes begin at 0, so that what grows in proportion is a straight line."""
     things = list(dict.fromkeys(row["what"] for row in rows))
     figure = Figure(figsize=(3.2 * len(things), 5.5), layout="constrained")
     axes = figure.subplots(2, len(things), squeeze=False)
@@ -115,9 +115,11 @@ def draw(rows: list[Row], path: Path) -> None:
         own = [row for row in rows if row["what"] == what]
         for line, key in enumerate(("seconds", "peak GiB")):
             axis = axes[line][column]
-            axis.plot([row["value"] for row in own], [row[key] for row in own], marker="o")
-            axis.set_xscale("log", base=2)
-            axis.set_ylim(bottom=0)
+            values, found = [row["value"] for row in own], [row[key] for row in own]
+            axis.plot(values, found, marker="o")
+            axis.set_xlim(0, 1.08 * max(values))
+            axis.set_ylim(0, 1.1 * max(found))
+            axis.set_xticks(values, [f"{value:,}" for value in values], rotation=45, fontsize=8)
             axis.set_ylabel(key if column == 0 else "")
             axis.set_xlabel(what if line else "")
             axis.grid(alpha=0.3)
