@@ -68,8 +68,8 @@ def _check_measurable(recipe: Recipe, chosen: Device, devices: int) -> None:
 
 
 def measured_holes(planned: Memory, peak: int) -> float:
-    """What steps held beside the plan's tensors, as a share of the row's; 0 where a later row is longer than theirs."""
-    return max(0, peak - (planned.total - planned.holes)) / max(1, planned.of_row)
+    """What steps held beside the plan's tensors, as a share of the passing ones; 0 where a later row is longer."""
+    return max(0, peak - planned.with_holes(0).total) / max(1, planned.passing)
 
 
 def calibrated(plan: Plan, alone: Plan, taken: Measured, *, holes: float) -> Plan:
@@ -83,7 +83,7 @@ def calibrated(plan: Plan, alone: Plan, taken: Measured, *, holes: float) -> Pla
     factor = sum(taken.seconds[1 : 1 + len(planned)]) / sum(planned)
     return replace(
         plan,
-        memory=replace(plan.memory, holes=round(holes * plan.memory.of_row)),
+        memory=plan.memory.with_holes(holes),
         step_seconds=plan.step_seconds * factor,
         first_seconds=tuple(seconds * factor for seconds in plan.first_seconds),
         mfu=None if plan.mfu is None else plan.mfu / factor,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class Memory:
     """Bytes at the moment of the peak, by item; `working` is what the backward pass holds beside the others.
 
     `program` (on a CPU): this process, its libraries and samples. `pictures` (on a CPU): the pixels of a step.
-    `holes`: what the allocator holds between the tensors, as a share of the row's (see `setting.HEAP_HOLES`).
+    `holes`: what the allocator holds between the tensors, as a share of the passing ones (see `setting.HEAP_HOLES`).
     """
 
     weights: int
@@ -67,15 +67,19 @@ class Memory:
     working: int
     pictures: int
     program: int
-    holes: int
+    holes: int = 0
 
     def by_item(self) -> dict[str, int]:
         return asdict(self)
 
     @property
-    def of_row(self) -> int:
-        """What comes and goes with a row."""
-        return self.activations + self.logits + self.working
+    def passing(self) -> int:
+        """What comes and goes with a row or a step."""
+        return self.gradients + self.activations + self.logits + self.working
+
+    def with_holes(self, share: float) -> Memory:
+        """The same with holes of such a share of what passes."""
+        return replace(self, holes=round(share * self.passing))
 
     @property
     def total(self) -> int:
@@ -232,7 +236,6 @@ def _memory(
         rest = max(rest, cost.activations + cost.logits)
     activations = min(cost.activations, rest)
     logits = min(cost.logits, rest - activations)
-    working = rest - activations - logits + max((_gathered(layer, setting.dtype) for layer in layers), default=0)
     pixels = 3 * setting.image_size**2 * 4 * max(sum(one.pictures for one in step) for step in setting.steps)
     return Memory(
         weights=_weights(recipe, model, held),
@@ -240,11 +243,10 @@ def _memory(
         optimizer=2 * gradients,
         activations=activations,
         logits=logits,
-        working=working,
+        working=rest - activations - logits + max((_gathered(layer, setting.dtype) for layer in layers), default=0),
         pictures=pixels if setting.device.kind == "cpu" else 0,
         program=setting.program,
-        holes=round(setting.holes * (activations + logits + working)),
-    )
+    ).with_holes(setting.holes)
 
 
 def _held(

@@ -24,8 +24,8 @@ from sightline.train.simulate import fake_model
 from sightline.train.survey import Length, seconds_per_picture, steps_of, survey
 
 HEAP_HOLES = 0.65
-"""Of a row's activations and logits, what glibc's heap holds beside them: freed tensors seldom fit the next ones.
-Measured over six recipes on two days, 0.40 to 0.99 (docs/plan.md)."""
+"""Of activations, logits and gradients, what glibc's heap holds beside them: freed tensors seldom fit the next ones.
+Measured over twelve recipes, 0.40 to 1.02 (docs/plan.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class Setting:
         vocabulary: ids that the language model must have rows for; None: not known.
         image_size: pixels of a picture's side; `picture_seconds` for reading one, 0 if that is not known.
         program: bytes of this process, which has loaded what a run loads; 0 where the device is not this machine's CPU.
-        holes: what the allocator holds beside a row's tensors, as a share of them.
+        holes: what the allocator holds beside the tensors that come and go, as a share of them.
     """
 
     device: Device
