@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from sightline import atomic
 from sightline.ask.question import Message, Question
@@ -19,6 +20,7 @@ from sightline.infer import load
 from sightline.infer.chat import ChatSession
 from sightline.infer.sampling import Sampling
 from sightline.infer.teacher import CheckpointTeacher
+from sightline.model.few_rows import FewRowsLinear
 from sightline.model.quantize import SCHEMES
 from tests.command_line import Captured, sightline
 from tests.infer.test_chat import RED
@@ -43,6 +45,12 @@ def test_a_saved_assistant_answers_as_before(tmp_path: Path, family: str, templa
     assert again.settings == processor.settings
     assert not loaded.training
     assert answer_ids(loaded, again) == answer_ids(model, processor)
+
+
+def test_a_loaded_language_model_is_quick_at_few_rows(tmp_path: Path) -> None:
+    model, _ = load(save_assistant(tmp_path / "run", *tiny_assistant()))
+    linear = [type(module) for module in model.language.modules() if isinstance(module, nn.Linear)]
+    assert set(linear) == {FewRowsLinear}
 
 
 def test_weights_come_in_the_type_that_is_asked_for(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from sightline.errors import ConfigError, SightlineError
-from sightline.model.head import product_of_few
 from sightline.model.vlm import VisionLanguageModel
 from tests.fakes import IMAGE_TOKEN, LANGUAGE_FAMILIES, tiny_model, tiny_pixels, tiny_prompt
 
@@ -235,9 +234,3 @@ def test_decoded_rows_get_the_language_models_own_logits(family: str, rows: int)
     logits, _ = model.decode(ids[:, :1], cache)
     expected = model.language(input_ids=torch.cat([ids, ids[:, :1]], dim=1)).logits
     torch.testing.assert_close(logits, expected[:, -1], atol=1e-5, rtol=1e-5)
-
-
-def test_a_head_with_a_bias_adds_it_to_the_product_of_few() -> None:
-    head = torch.nn.Linear(6, 9)
-    states = torch.randn(3, 6)
-    torch.testing.assert_close(product_of_few(states, head), head(states))

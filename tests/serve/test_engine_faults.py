@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 
 from sightline.infer.lanes import Lane
 from sightline.infer.sampling import Sampling
-from sightline.model.head import has_plain_head
 from sightline.serve.engine import Engine
 from sightline.serve.request import End, Fault
 from tests.serve.running import RED
@@ -124,27 +122,6 @@ def test_a_conversation_for_which_there_is_no_memory_makes_room_for_others(monke
             patch.setattr(Lane, "copied", failing(torch.OutOfMemoryError()))
             reused(engine, "why not")
         assert reused(engine, "what") == 0
-
-
-def test_the_head_is_tried_before_anything_is_asked_and_on_a_thread_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its trial puts hooks on the model, and a thread that computed keeps others of OpenMP's as long as it lives."""
-    tried: list[threading.Thread] = []
-
-    def watched(language: Any) -> bool:
-        tried.append(threading.current_thread())
-        return has_plain_head(language)
-
-    monkeypatch.setattr("sightline.model.vlm.has_plain_head", watched)
-    model, processor = tiny_assistant()
-    with engine_of(model, processor) as engine:
-        assert len(tried) == 1
-        assert not tried[0].is_alive()
-        pair: Sequence[Asked] = [prepared(processor, text, [], LONG) for text in OTHERS]
-        for each in pair:
-            engine.submit(each.request)
-        for each in pair:
-            each.wait()
-    assert len(tried) == 1
 
 
 def test_in_bf16_an_answer_is_that_of_chat() -> None:

@@ -16,6 +16,7 @@ from sightline.atomic import readable_directory
 from sightline.data.processor import Processor, load_processor
 from sightline.errors import CheckpointError
 from sightline.model.checkpoint import load_checkpoint, read_info
+from sightline.model.few_rows import quicken
 from sightline.model.quantize import import_bitsandbytes, quantize_language, scheme_of
 from sightline.model.vlm import VisionLanguageModel
 
@@ -53,6 +54,7 @@ def load(
     if scheme is not None:  # layer by layer, so that the device never holds the model in full
         quantize_language(model.language, scheme, device=torch.device(device), dtype=dtype, key="--quantize")
         model.to(device)
+    quicken(model.language)
     return model.eval(), processor
 
 

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.model.few_rows import FewRowsLinear
 from sightline.model.packed import NAME, packing_arguments
 
 ROUNDING, ROUNDING_OF = 2e-2, {torch.float32: 1e-3}
 """How far one layer's states of a position, relative to their norm, may be from those that were made with others'
 beside them: half precision rounds each number by up to 2^-9 of it, a few times; TensorFloat-32 by 2^-11."""
-FEW = 32
-"""Rows up to which `product_of_few` was measured to be faster on a CPU."""
 
 
 def decoder(language: Any) -> Any:
@@ -33,7 +32,7 @@ def has_plain_head(language: Any) -> bool:
     Not so where a model caps or scales its logits (Gemma 2, Granite), or where the head is adapted or quantised.
     """
     head = language.get_output_embeddings()
-    if type(head) is not nn.Linear:
+    if type(head) not in (nn.Linear, FewRowsLinear):
         return False
     was_training = language.training
     language.eval()
@@ -52,16 +51,6 @@ def has_plain_head(language: Any) -> bool:
     allowed = ROUNDING if torch.is_autocast_enabled(tokens.device.type) else ROUNDING_OF.get(states.dtype, ROUNDING)
     close = (second - states[0, 1:]).norm() <= allowed * states[0, 1:].norm()
     return torch.equal(logits, plain) and bool(close)
-
-
-def product_of_few(states: Tensor, head: nn.Linear) -> Tensor:
-    """`head(states)` for a few rows, states [n, D] to [n, V].
-
-    On a CPU the product of the tall matrix with n columns takes half the time of n rows with the wide matrix, or less
-    (n from 2 to 32, 32,000 x 512: docs/performance.md); the sums are the same in another order.
-    """
-    logits = (head.weight @ states.t()).t()
-    return logits if head.bias is None else logits + head.bias
 
 
 def states_at(language: Any, keep: Tensor, **arguments: Any) -> Tensor:

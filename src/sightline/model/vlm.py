@@ -17,7 +17,7 @@ from sightline.errors import ConfigError
 from sightline.model.cache import new_cache
 from sightline.model.connector import Connector
 from sightline.model.fusion import scatter_features
-from sightline.model.head import FEW, decoder, has_plain_head, product_of_few, states_at
+from sightline.model.head import has_plain_head, states_at
 from sightline.model.vision import VisionEncoder
 
 
@@ -144,10 +144,6 @@ class VisionLanguageModel(nn.Module):
             "position_ids": position_ids,
             "use_cache": True,
         }
-        if inputs.device.type == "cpu" and 1 < len(inputs) <= FEW and self.plain_head:
-            output = decoder(self.language)(**given)
-            states: Tensor = output.last_hidden_state[:, -1]
-            return product_of_few(states, self.language.get_output_embeddings()), output.past_key_values
         output = self.language(**given, logits_to_keep=1)
         return output.logits[:, -1], output.past_key_values
 

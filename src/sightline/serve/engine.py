@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -67,10 +66,6 @@ class Engine:
         self._lanes: list[Lane] = []
         self._bell = threading.Condition()
         self._probed = self._closing = False
-        # Steps ask for it. It is found by a trial with hooks on the model's modules, which no explanation that runs on
-        # another thread may meet: so before there can be one, and aside, on a thread that ends (see above).
-        with ThreadPoolExecutor(1) as aside:
-            aside.submit(lambda: model.plain_head).result()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
