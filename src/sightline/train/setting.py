@@ -25,7 +25,7 @@ from sightline.train.survey import Length, seconds_per_picture, steps_of, survey
 
 HEAP_HOLES = 0.65
 """Of activations, logits and gradients, what glibc's heap holds beside them: freed tensors seldom fit the next ones.
-Measured over twelve recipes, 0.40 to 1.02 (docs/plan.md)."""
+Measured over eleven recipes, 0.40 to 1.02 (docs/plan.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
